@@ -1,0 +1,266 @@
+"""What the axes of a layer's value are: which follows the samples, which the time.
+
+A recurrent or convolution layer says so by its kind. For all others the model is asked: where one sample is changed, the sample axis
+answers at that sample alone; where the input gets longer, the time axis does too; where an early or a late step is changed, the time
+axis answers early or late. What answers to nothing keeps a neutral name (`axis_1`): a neutral name is honest, a wrong one is a bug.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+
+import numpy as np
+
+from seqscope.engines.base import Forward
+from seqscope.errors import DataError, LayerError, ModelError
+from seqscope.feed import N_TRIED, Feed, moved
+from seqscope.labelled import CALL, SAMPLE, TIME, UNIT
+
+# The model's own output among captured values.
+OUTPUT_VALUE = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to bring a value into canonical order: sample, call, time, the rest.
+
+    Attributes
+    ----------
+    dims : tuple of str
+        The names of the axes of the value as the layer gives it, calls stacked in front where there are several, and a folded axis
+        (samples and steps in one, as before a dense layer) taken apart. `time` is the layer's own clock.
+    folded : int or None
+        The axis that holds samples and steps in one.
+    several_calls : bool
+        Whether the calls of the layer are stacked in front.
+    """
+
+    dims: tuple[str, ...]
+    folded: int | None = None
+    several_calls: bool = False
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The names in canonical order."""
+        first = [dim for dim in (SAMPLE, CALL, TIME) if dim in self.dims]
+        return (*first, *(dim for dim in self.dims if dim not in first))
+
+    def apply(self, calls: Sequence[np.ndarray], n_samples: int) -> np.ndarray:
+        """Give the value of a batch in canonical order: a view where the layer was called once."""
+        value = np.stack(calls) if self.several_calls and len(calls) == 1 else stacked(calls)
+        if self.folded is not None:
+            value = _unfold(value, self.folded, n_samples, sample_first=self.dims[self.folded] == SAMPLE)
+        return value.transpose([self.dims.index(dim) for dim in self.order])
+
+
+def stacked(calls: Sequence[np.ndarray]) -> np.ndarray:
+    """The calls of a layer in one array, the call first; the value itself where there is one call.
+
+    Raises
+    ------
+    LayerError
+        The calls gave values of different shapes.
+    """
+    if len(calls) == 1:
+        return calls[0]
+    if len({call.shape for call in calls}) > 1:
+        shapes = ", ".join(str(call.shape) for call in calls[:4])
+        raise LayerError(f"was called {len(calls)} times in one pass and gave values of different shapes ({shapes})")
+    return np.stack(calls)
+
+
+def _unfold(value: np.ndarray, axis: int, n_samples: int, *, sample_first: bool) -> np.ndarray:
+    """Take one axis apart into samples and the rest."""
+    pair = (n_samples, -1) if sample_first else (-1, n_samples)
+    return value.reshape(*value.shape[:axis], *pair, *value.shape[axis + 1 :])
+
+
+def read_axes(feed: Feed, values: np.ndarray, capture: Sequence[str]) -> dict[str, Reading | LayerError]:
+    """Read the axes of captured values and of the model's output (under `OUTPUT_VALUE`).
+
+    Parameters
+    ----------
+    values : array (sample, time, channel) or (sample, time)
+        Data of the kind that the model takes; a few rows are enough.
+    capture : sequence of str
+        The layers to read.
+
+    Returns
+    -------
+    dict
+        A `Reading` for every value seen, or the error that asking for it would raise.
+    """
+    probe = _Probe(feed, values, capture)
+    known = {name: layer.native_dims for name, layer in feed.engine.by_name.items()}
+    readings: dict[str, Reading | LayerError] = {}
+    for address, calls in probe.base.items():
+        try:
+            readings[address] = _by_kind(known.get(address), calls, probe.n_steps) or probe.read(address)
+        except LayerError as error:
+            readings[address] = error
+    return readings
+
+
+def _by_kind(dims: tuple[str, ...] | None, calls: Sequence[np.ndarray], n_steps: int) -> Reading | None:
+    """Trust the kind where the sizes bear it out and nothing else has the same size."""
+    if dims is None or len(calls) != 1 or calls[0].ndim != len(dims):
+        return None
+    shape = dict(zip(dims, calls[0].shape, strict=True))
+    told_apart = len({shape[SAMPLE], shape[TIME], shape[UNIT]}) == 3
+    return Reading(dims) if told_apart and shape[SAMPLE] == N_TRIED and shape[TIME] == n_steps else None
+
+
+class _Probe:
+    """The values of a small batch, and what they become when a sample, a step or the length is changed."""
+
+    def __init__(self, feed: Feed, values: np.ndarray, capture: Sequence[str]) -> None:
+        self._feed, self._capture = feed, capture
+        self._batch = _small_batch(values)
+        self.n_steps = self._batch.shape[1]
+        self.base = self._run(self._batch)
+
+    def read(self, address: str) -> Reading:
+        """Read the axes of one value from how it answers."""
+        several_calls = len(self.base[address]) > 1
+        runs = {name: None if run is None or address not in run else stacked(run[address]) for name, run in self._runs.items()}
+        reading, answers = _find_samples(_Answers(stacked(self.base[address]), **runs))
+        return _find_time(replace(reading, several_calls=several_calls), answers, self.n_steps)
+
+    def _run(self, batch: np.ndarray) -> _Values:
+        forward: Forward = self._feed.forward(batch, self._capture)
+        return {OUTPUT_VALUE: [forward.output], **forward.captured}
+
+    @cached_property
+    def _runs(self) -> dict[str, _Values | None]:
+        """The changed batches, run once, when the first value needs them."""
+        sample, early, late = (np.zeros(self._batch.shape[:2], bool) for _ in range(3))
+        sample[1], early[:, 0], late[:, -1] = True, True, True
+        changes = {"sample": sample, "early": early, "late": late}
+        return {name: self._run(_change(self._batch, where)) for name, where in changes.items()} | {"resized": self._resized()}
+
+    def _resized(self) -> _Values | None:
+        """Run a longer batch, or a shorter one; a model of a fixed length runs on neither."""
+        longer = np.concatenate([self._batch, _change(self._batch, np.ones(self._batch.shape[:2], bool))], axis=1)
+        for n_steps in (self.n_steps + max(4, self.n_steps // 2), self.n_steps // 2):
+            if 0 < n_steps <= longer.shape[1]:
+                try:
+                    return self._run(longer[:, :n_steps])
+                except (ModelError, DataError):
+                    continue
+        return None
+
+
+_Values = dict[str, list[np.ndarray]]
+
+
+def _small_batch(values: np.ndarray) -> np.ndarray:
+    """Three real sequences, or one three times with seeded noise of the data's own spread on it, so that no two are equal."""
+    rows = values[np.arange(N_TRIED) % len(values)]
+    return _change(rows, np.ones(rows.shape[:2], bool)) if len(values) < N_TRIED else rows.copy()
+
+
+def _change(batch: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Change the steps marked (sample, time): noise of one standard deviation, or other tokens out of the same data."""
+    random = np.random.default_rng(0)
+    changed = batch.copy()
+    if batch.ndim == 2:
+        ids = np.unique(batch)
+        place = np.searchsorted(ids, batch) + random.integers(1, max(2, len(ids)), batch.shape)
+        other = ids[place % len(ids)] if len(ids) > 1 else np.maximum(batch - 1, 0)
+        changed[where] = other[where]
+        return changed
+    spread = batch.std(axis=(0, 1))
+    noise = random.standard_normal(batch.shape) * np.where(spread > 0, spread, 1.0)
+    changed[where] += noise[where].astype(batch.dtype)
+    return changed
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """One layer's value on the small batch, and what it became when one sample, the first step, the last step or the length changed."""
+
+    base: np.ndarray
+    sample: np.ndarray | None
+    early: np.ndarray | None
+    late: np.ndarray | None
+    resized: np.ndarray | None
+
+    def unfolded(self, axis: int, *, sample_first: bool) -> _Answers:
+        """The same with samples and steps taken apart in one axis."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return _Answers(
+            **{
+                name: value if value is None else _unfold(value, axis, N_TRIED, sample_first=sample_first)
+                for name, value in values.items()
+            }
+        )
+
+    @property
+    def resized_axes(self) -> list[int]:
+        """The axes that got another size when the input got another length."""
+        if self.resized is None or self.resized.ndim != self.base.ndim:
+            return []
+        return [axis for axis in range(self.base.ndim) if self.base.shape[axis] != self.resized.shape[axis]]
+
+    def moved(self, changed: np.ndarray | None, axis: int) -> np.ndarray:
+        """Which positions along an axis answered to a change; none where the change altered the shape."""
+        if changed is None or changed.shape != self.base.shape:
+            return np.zeros(self.base.shape[axis], bool)
+        return moved(self.base, changed, axis)
+
+
+def _find_samples(answers: _Answers) -> tuple[Reading, _Answers]:
+    """Find the axis that follows the samples, taking a folded one apart; all other axes stay nameless ("")."""
+    shape = answers.base.shape
+    for axis, size in enumerate(shape):
+        before, after = ("",) * axis, ("",) * (len(shape) - axis - 1)
+        where, per_sample = np.flatnonzero(answers.moved(answers.sample, axis)), size // N_TRIED
+        if size % N_TRIED or not size or len(where) != per_sample:
+            continue
+        if per_sample == 1 and where[0] == 1:
+            return Reading((*before, SAMPLE, *after)), answers
+        if per_sample > 1 and (where // per_sample == 1).all():
+            return Reading((*before, SAMPLE, "", *after), folded=axis), answers.unfolded(axis, sample_first=True)
+        if per_sample > 1 and (where % N_TRIED == 1).all():
+            return Reading((*before, "", SAMPLE, *after), folded=axis), answers.unfolded(axis, sample_first=False)
+    return Reading(("",) * len(shape)), answers
+
+
+def _find_time(reading: Reading, answers: _Answers, n_steps: int) -> Reading:
+    """Name the time axis and, of what is left, the units; neutral names where several axes are left."""
+    dims = list(reading.dims)
+    left = [axis for axis, dim in enumerate(dims) if not dim]
+    clock = _clock(answers, left, n_steps, several_calls=reading.several_calls)
+    if clock is not None:
+        dims[clock] = TIME
+        left.remove(clock)
+    if reading.several_calls and 0 in left:
+        dims[0] = CALL
+        left.remove(0)
+    if len(left) == 1 and left[0] not in answers.resized_axes:
+        dims[left[0]] = UNIT
+    return replace(reading, dims=tuple(dim or f"axis_{axis}" for axis, dim in enumerate(dims)))
+
+
+def _clock(answers: _Answers, left: Sequence[int], n_steps: int, *, several_calls: bool) -> int | None:
+    """The axis that follows the time, if just one does."""
+    shape = answers.base.shape
+    resized = [axis for axis in answers.resized_axes if axis in left]
+    features = [axis for axis in left if not (several_calls and axis == 0)]
+    if answers.resized is not None:  # several follow the length in attention; none does after pooling over time
+        flattened = len(features) == 1 and resized == features and shape[resized[0]] > n_steps  # steps and units in one
+        return resized[0] if len(resized) == 1 and not flattened else None
+    answering = [axis for axis in left if _answers_in_order(answers, axis)]
+    if len(features) == 1 or len(answering) > 1:  # too little to tell time from units, unless it has the input's own length
+        answering = [axis for axis in answering if shape[axis] == n_steps]
+    return answering[0] if len(answering) == 1 else None
+
+
+def _answers_in_order(answers: _Answers, axis: int) -> bool:
+    """Whether the axis begins to answer at the first step, stops at the last, and is not moved as a whole by both."""
+    first, last = answers.moved(answers.early, axis), answers.moved(answers.late, axis)
+    is_prefix = first[0] and not (np.diff(first.astype(int)) > 0).any()
+    is_suffix = last[-1] and not (np.diff(last.astype(int)) < 0).any()
+    return bool(is_prefix and is_suffix and not (first.all() and last.all()))

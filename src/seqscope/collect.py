@@ -1,0 +1,147 @@
+"""Run a data set through a model and keep what was asked for: batch by batch, into arrays that are there from the start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqscope import memory, progress
+from seqscope.axes import OUTPUT_VALUE, Reading
+from seqscope.errors import LayerError, about_layer
+from seqscope.feed import Feed
+from seqscope.labelled import SAMPLE, TIME
+from seqscope.selection import layer_of
+from seqscope.sequences import Batch, Sequences
+
+# A batch of this many rows keeps the cores busy; more of them only takes memory.
+MOST_ROWS = 64
+# What one batch may put out, in bytes: beyond the caches, larger batches run no faster and cost fresh memory.
+BATCH_BYTES = 32_000_000
+
+
+@dataclass
+class Collected:
+    """The values of one layer (or of the output) over a data set.
+
+    Attributes
+    ----------
+    values : array (sample, ...)
+        In canonical order; NaN where a sequence has ended.
+    dims : tuple of str
+    on_input_clock : bool
+        Whether its time axis has as many steps as the input, for every length.
+    """
+
+    values: np.ndarray
+    dims: tuple[str, ...]
+    on_input_clock: bool
+
+
+def collect(
+    feed: Feed,
+    sequences: Sequences,
+    readings: Mapping[str, Reading],
+    capture: Sequence[str],
+    *,
+    batch_size: int | None = None,
+    show_progress: bool | None = None,
+) -> dict[str, Collected]:
+    """Run every sequence and keep the values named in `readings`.
+
+    Parameters
+    ----------
+    readings : dict of Reading
+        The values to keep, by address (`OUTPUT_VALUE` for the model's output), and what their axes are.
+    capture : sequence of str
+        The layers that hold them.
+    batch_size : int, optional
+        Rows at a time; by default as many as `BATCH_BYTES` of values allow, at most `MOST_ROWS`.
+
+    Raises
+    ------
+    TooLargeError
+        The result would not fit in memory.
+    LayerError
+        A value was not seen, or not for every batch, or has no axis that follows the samples.
+    """
+    size = batch_size or _rows_for(feed, sequences, readings, capture)
+    kept: dict[str, Collected] = {}
+    for batch in progress.tracked(_sized(sequences.batches(size)), total=len(sequences), what="Running", show=show_progress):
+        forward = feed.forward(batch.values, capture)
+        seen = {OUTPUT_VALUE: [forward.output], **forward.captured}
+        values: dict[str, np.ndarray] = {}
+        for address, reading in readings.items():
+            with about_layer(layer_of(address) or "output"):
+                values[address] = _value(seen.get(address), reading, len(batch.values))
+        if not kept:
+            kept = _allocated(values, readings, sequences)
+        for address, value in values.items():
+            with about_layer(layer_of(address) or "output"):
+                _place(kept[address], value, batch)
+    return kept
+
+
+def _sized(batches: Iterator[Batch]) -> Iterator[tuple[int, Batch]]:
+    return ((len(batch.values), batch) for batch in batches)
+
+
+def _rows_for(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str]) -> int:
+    """How many rows make a batch: one row of the longest sequence tells how much each puts out."""
+    if len(sequences) == 1:
+        return 1
+    one = next(sequences.batches(1)).values
+    forward = feed.forward(one, capture)
+    per_row = sum(call.nbytes for calls in forward.captured.values() for call in calls) + forward.output.nbytes + one.nbytes
+    return int(np.clip(BATCH_BYTES // max(1, per_row), 1, MOST_ROWS))
+
+
+def _value(calls: list[np.ndarray] | None, reading: Reading, n_samples: int) -> np.ndarray:
+    """One value of a batch in canonical order, its sample axis checked."""
+    if calls is None:
+        raise LayerError("ran for some sequences and not for others")
+    value = reading.apply(calls, n_samples)
+    if reading.order[0] != SAMPLE:
+        if n_samples > 1:
+            raise LayerError(f"gives values of shape {value.shape} in which no axis follows the samples")
+        value = value[None]
+    if value.shape[0] != n_samples:
+        raise LayerError(f"gave {value.shape[0]} rows for {n_samples} sequences")
+    return value
+
+
+def _allocated(values: Mapping[str, np.ndarray], readings: Mapping[str, Reading], sequences: Sequences) -> dict[str, Collected]:
+    """Arrays for the whole data set, sized by its longest sequences, which come first."""
+    ragged = sequences.lengths.min() < sequences.lengths.max()
+    shapes = {address: (len(sequences), *value.shape[1:]) for address, value in values.items()}
+    dtypes = {address: _result_type(value.dtype, ragged=ragged) for address, value in values.items()}
+    needed = sum(int(np.prod(shape)) * dtypes[address].itemsize for address, shape in shapes.items())
+    memory.check_fits(needed, "the result")
+    return {
+        address: Collected(np.empty(shapes[address], dtypes[address]), _dims(reading), on_input_clock=TIME in reading.dims)
+        for address, reading in readings.items()
+    }
+
+
+def _dims(reading: Reading) -> tuple[str, ...]:
+    return reading.order if reading.order[0] == SAMPLE else (SAMPLE, *reading.order)
+
+
+def _result_type(dtype: np.dtype, *, ragged: bool) -> np.dtype:
+    """Whole numbers become floats where sequences end early, since NaN marks what lies beyond."""
+    return np.dtype(np.float64) if ragged and dtype.kind in "iub" else dtype
+
+
+def _place(kept: Collected, value: np.ndarray, batch: Batch) -> None:
+    """Write the values of a batch into their rows, NaN behind those that end early."""
+    room = kept.values.shape[1:]
+    if TIME in kept.dims:
+        kept.on_input_clock &= value.shape[kept.dims.index(TIME)] == batch.values.shape[1]
+    if value.shape[1:] == room:
+        kept.values[batch.rows] = value
+        return
+    if value.ndim != kept.values.ndim or any(size > most for size, most in zip(value.shape[1:], room, strict=True)):
+        raise LayerError(f"gave values of shape {value.shape[1:]} for a shorter sequence and {room} for the longest one")
+    kept.values[batch.rows] = np.nan
+    kept.values[(batch.rows, *(slice(size) for size in value.shape[1:]))] = value

@@ -1,0 +1,125 @@
+"""The Engine protocol: the few verbs that every framework offers, and that every method is written on.
+
+An engine takes and gives NumPy arrays. It knows its framework; it knows nothing of data sets, labels or methods. A new framework
+is one new file beside this one, and one line in `FRAMEWORKS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from seqscope.errors import ModelError
+from seqscope.layers import Layer
+
+
+@dataclass(frozen=True)
+class InputHint:
+    """What a layer that may be the model's first one takes, read off its parameters.
+
+    Attributes
+    ----------
+    layer : str
+        The layer's name.
+    size : int
+        The number of channels; the number of different tokens where `is_tokens`.
+    """
+
+    layer: str
+    size: int
+    is_tokens: bool = False
+
+
+@dataclass(frozen=True)
+class Forward:
+    """What one pass gave.
+
+    Attributes
+    ----------
+    output : array
+        The model's output; the first tensor where it gives several.
+    n_outputs : int
+        How many tensors the model gave.
+    captured : dict of lists of arrays
+        Each layer's value at each call, in order of the first call, axes as the layer gave them. A layer that gives several
+        tensors has an entry for each: `branch[0]`, `branch[1]`, or `branch[name]`.
+    """
+
+    output: np.ndarray
+    n_outputs: int
+    captured: dict[str, list[np.ndarray]]
+
+
+class Engine(Protocol):
+    """A model of one framework.
+
+    Every call leaves the model as it was: modes, hooks, gradients, weights, running statistics, states, random state and global
+    flags, after an exception or Ctrl-C too; and is safe to make from several threads. Verbs that only some frameworks can do
+    (gradients, recurrent weights, streaming) are optional: a method that needs one asks for it and raises
+    `errors.UnsupportedError` where it is missing.
+    """
+
+    framework: str
+    model: Any
+    model_name: str
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in the order in which the model holds them, as far as they are known without running it."""
+        ...
+
+    @property
+    def by_name(self) -> Mapping[str, Layer]:
+        """Everything that `capture` takes, by name: the layers, and the containers around them."""
+        ...
+
+    @property
+    def input_hints(self) -> tuple[InputHint, ...]:
+        """What the model may take, the likeliest first; empty where its parameters do not tell."""
+        ...
+
+    def forward(self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str] = ()) -> Forward:
+        """Run the model once in evaluation mode, without gradients.
+
+        Parameters
+        ----------
+        batch : array
+            In the model's own layout.
+        lengths : int array (sample,)
+            For models that take lengths, through `call`.
+        capture : sequence of str
+            The layers whose values to keep, out of `by_name`.
+
+        Raises
+        ------
+        ModelError
+            The framework refused the batch; its own exception is the cause.
+        """
+        ...
+
+
+# The module that holds a framework's models, the engine's module and class. Asked in this order: with the torch backend every
+# Keras layer is an nn.Module too, so Keras will have to come before torch.
+FRAMEWORKS: tuple[tuple[str, str, str], ...] = (("torch", "seqscope.engines.torch", "TorchEngine"),)
+
+
+def engine_for(model: Any, *, call: Any = None) -> Engine:
+    """Find the engine for a model: only frameworks that the person has imported are asked.
+
+    Raises
+    ------
+    ModelError
+        No framework knows the object.
+    """
+    for framework, module, name in FRAMEWORKS:
+        if framework in sys.modules:
+            engine: Any = getattr(importlib.import_module(module), name)
+            if engine.takes(model):
+                return engine(model, call=call)  # type: ignore[no-any-return]
+    known = ", ".join(framework for framework, _, _ in FRAMEWORKS)
+    raise ModelError(f"A {type(model).__module__}.{type(model).__qualname__} is not a model of a known framework ({known}).")

@@ -1,0 +1,279 @@
+"""The torch engine: any `nn.Module`, seen through forward hooks that live for one call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from seqscope.engines import torch_kinds
+from seqscope.engines.base import Forward, InputHint
+from seqscope.engines.torch_stack import stack_layer, stack_names
+from seqscope.engines.torch_state import as_it_was
+from seqscope.errors import ModelError
+from seqscope.layers import Layer
+
+# How a model is fed: a function of (model, batch, lengths), both native tensors, that gives what the model gives.
+Call = Callable[[nn.Module, torch.Tensor, torch.Tensor], Any]
+
+# Modules whose value is the first tensor that they give; the rest are states or weights, which have verbs of their own.
+_MAIN_FIRST = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+
+# Modules that use their children without calling them.
+_ATOMIC = (nn.MultiheadAttention,)
+
+
+class TorchEngine:
+    """A torch module.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A compiled module is run and named as the module that it was made from.
+    call : function of (model, batch, lengths), optional
+        How to feed it; default: `model(batch)`.
+
+    Raises
+    ------
+    ModelError
+        A scripted module, or one with parameters that are not initialised yet.
+    """
+
+    framework = "torch"
+
+    def __init__(self, model: nn.Module, *, call: Call | None = None) -> None:
+        self.model = model
+        self._module: nn.Module = getattr(model, "_orig_mod", model)
+        self.model_name = type(self._module).__name__
+        self._call: Call = call or (lambda module, batch, lengths: module(batch))
+        self._overwritten: set[str] = set()  # layers whose value a later layer changes in place: copied as soon as seen
+        if isinstance(self._module, torch.jit.ScriptModule):
+            raise ModelError(
+                f"{self.model_name} is a scripted module, whose inside can't be seen: give the nn.Module that it was made from, "
+                "with the same weights."
+            )
+        for name, parameter in self._module.named_parameters():
+            if is_lazy(parameter):
+                raise ModelError(f"The parameter '{name}' has no shape yet: run the model on one batch first.")
+
+    @staticmethod
+    def takes(model: Any) -> bool:
+        """Whether this engine is the one for an object."""
+        return isinstance(model, nn.Module)
+
+    # What it is made of
+
+    @cached_property
+    def _modules(self) -> dict[str, nn.Module]:
+        """Every module by its name; a module with two names stands under both."""
+        named = self._module.named_modules(remove_duplicate=False)
+        return {_clean(name) or self._root_name: module for name, module in named if not hasattr(module, "_orig_mod")}
+
+    @property
+    def _root_name(self) -> str:
+        return self.model_name.lower()
+
+    @cached_property
+    def _rows(self) -> dict[str, nn.Module]:
+        """The modules that are layers: those without children, and those with parameters of their own; each once."""
+        rows: dict[str, nn.Module] = {}
+        for name, module in self._modules.items():
+            inside = any(name.startswith(f"{above}.") and isinstance(rows[above], _ATOMIC) for above in rows)
+            own = any(True for _ in module.children()) and not any(True for _ in module.parameters(recurse=False))
+            if not inside and (not own or isinstance(module, _ATOMIC)) and module not in rows.values():
+                rows[name] = module
+        return rows
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in the order in which the module holds them; those of a stack one by one."""
+        seen: set[int] = set()
+        layers: list[Layer] = []
+        for name, module in self._rows.items():
+            for part, tensors in _parts(name, module):
+                fresh = [tensor for tensor in tensors if id(tensor) not in seen]
+                seen.update(id(tensor) for tensor in fresh)
+                layers.append(_layer(part, module, fresh))
+        return tuple(layers)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Layer]:
+        """Layers, containers and stacks by name; the model as a whole is a layer only where it is the only one."""
+        layers = {layer.name: layer for layer in self.layers}
+        for name, module in self._modules.items():
+            if name not in layers and (module is not self._module or name in self._rows):
+                layers[name] = _layer(name, module, [*module.parameters(), *_running_statistics(module, recurse=True)])
+        return layers
+
+    @cached_property
+    def input_hints(self) -> tuple[InputHint, ...]:
+        """What each layer takes, in the order in which the module holds them."""
+        hints = (torch_kinds.input_hint(name, module) for name, module in self._rows.items())
+        return tuple(hint for hint in hints if hint is not None)
+
+    # What it does
+
+    def forward(self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str] = ()) -> Forward:
+        """Run the module once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
+        output, seen = self._run(batch, lengths, capture)
+        late = {value.layer for values in seen.values() for value in values if value.was_overwritten}
+        if late:  # an operation in place came after the hook: run again and copy in the hook, from now on
+            self._overwritten |= late
+            output, seen = self._run(batch, lengths, capture)
+        outputs = _tensors(output)
+        if not outputs:
+            raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
+        arrays = {address: [as_numpy(value.tensor) for value in values] for address, values in seen.items()}
+        return Forward(as_numpy(next(iter(outputs.values()))), len(outputs), arrays)
+
+    def _run(self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str]) -> tuple[Any, dict[str, list[_Seen]]]:
+        seen: dict[str, list[_Seen]] = {}
+        with as_it_was(self._module), self._hooks(capture, seen):
+            try:
+                return self._call(self._module, self._to_tensor(batch), torch.tensor(lengths)), seen
+            except Exception as error:
+                raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
+
+    def _to_tensor(self, batch: np.ndarray) -> torch.Tensor:
+        """Always a copy, so that a module which works in place never writes into the person's data."""
+        like = next((t for t in [*self._module.parameters(), *self._module.buffers()] if t.is_floating_point()), None)
+        device = None if like is None else like.device
+        if batch.dtype.kind in "iu":
+            return torch.tensor(batch, dtype=torch.long, device=device)
+        return torch.tensor(batch, dtype=torch.float32 if like is None else like.dtype, device=device)
+
+    @contextlib.contextmanager
+    def _hooks(self, capture: Sequence[str], seen: dict[str, list[_Seen]]) -> Iterator[None]:
+        """Hook the wanted layers for the time of one pass."""
+        handles = []
+        try:
+            for name, module, index in self._places(capture):
+                hook = self._hook(name, index, seen)
+                handles.append(module.register_forward_hook(hook, with_kwargs=True))
+            if handles:
+                _without_nested_tensors(self._module)
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _places(self, capture: Sequence[str]) -> Iterator[tuple[str, nn.Module, int | None]]:
+        """Where each wanted layer is to be seen: a module, and for a layer inside a stack its position there."""
+        for name in capture:
+            if name in self._modules:
+                yield name, self._modules[name], None
+            else:
+                stack, _, index = name.rpartition(".")
+                yield name, self._modules[stack], int(index)
+
+    def _hook(self, name: str, index: int | None, seen: dict[str, list[_Seen]]) -> _Hook:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
+            if index is not None:
+                value = stack_layer(module, index, args, kwargs, value)
+            if isinstance(module, _MAIN_FIRST) and isinstance(value, tuple) and not isinstance(value, PackedSequence):
+                value = value[0]
+            batch_first = bool(getattr(module, "batch_first", True))
+            for path, tensor in _tensors(value, batch_first=batch_first).items():
+                seen.setdefault(name + path, []).append(_Seen(name, tensor, copy=name in self._overwritten))
+
+        return hook
+
+
+class _Hook(Protocol):
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any, /) -> None: ...
+
+
+class _Seen:
+    """A layer's value as the hook saw it. It is not copied (the result is filled from it), so a later change is watched for."""
+
+    def __init__(self, layer: str, tensor: torch.Tensor, *, copy: bool) -> None:
+        self.layer = layer
+        self.tensor = tensor.clone() if copy else tensor
+        self.version = _version(self.tensor)
+
+    @property
+    def was_overwritten(self) -> bool:
+        return _version(self.tensor) != self.version
+
+
+def _version(tensor: torch.Tensor) -> int:
+    """How often a tensor was written to; tensors made under inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _clean(name: str) -> str:
+    """The name that a module had before torch.compile wrapped parts of it."""
+    return name.replace("_orig_mod.", "").removesuffix("._orig_mod").removesuffix("_orig_mod")
+
+
+def _parts(name: str, module: nn.Module) -> Iterator[tuple[str, list[torch.Tensor]]]:
+    """The layers that a module stands for, with the tensors of each: one, or one per layer of a recurrent stack."""
+    if isinstance(module, nn.RNNBase) and module.num_layers > 1:
+        per_layer = len(module._flat_weights) // module.num_layers
+        for index, part in enumerate(stack_names(name, module)):
+            yield part, list(module._flat_weights[index * per_layer : (index + 1) * per_layer])
+    else:
+        recurse = isinstance(module, _ATOMIC)
+        yield name, [*module.parameters(recurse=recurse), *_running_statistics(module, recurse=recurse)]
+
+
+def _running_statistics(module: nn.Module, *, recurse: bool) -> list[torch.Tensor]:
+    """Buffers that hold numbers, as batch norm's: weights that training does not set by gradients."""
+    return [buffer for buffer in module.buffers(recurse=recurse) if buffer.is_floating_point()]
+
+
+def _layer(name: str, module: nn.Module, tensors: Sequence[torch.Tensor]) -> Layer:
+    return Layer(
+        name=name,
+        kind=torch_kinds.kind_of(module),
+        type=type(module).__name__,
+        description=torch_kinds.description_of(module),
+        n_params=sum(tensor.numel() for tensor in tensors),
+        trainable=sum(tensor.numel() for tensor in tensors if tensor.requires_grad),
+        native_dims=torch_kinds.native_dims(module),
+        directions=2 if isinstance(module, nn.RNNBase) and module.bidirectional else 1,
+    )
+
+
+def _without_nested_tensors(module: nn.Module) -> None:
+    """Keep encoders on dense tensors: their attention can't be hooked on nested ones. Undone with the other attributes."""
+    for part in module.modules():
+        if isinstance(part, nn.TransformerEncoder):
+            part.use_nested_tensor = False
+
+
+def _tensors(value: Any, path: str = "", *, batch_first: bool = True) -> dict[str, torch.Tensor]:
+    """Every tensor inside what a module gave, by its place: "" for a tensor, "[0]", "[name]", "[0][1]" inside others."""
+    if isinstance(value, torch.Tensor):
+        return {path: value}
+    if isinstance(value, PackedSequence):
+        return {path: pad_packed_sequence(value, batch_first=batch_first)[0]}
+    found: dict[str, torch.Tensor] = {}
+    if isinstance(value, Mapping):
+        items: Any = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return found
+    for key, item in items:
+        found |= _tensors(item, f"{path}[{key}]", batch_first=batch_first)
+    return {path: next(iter(found.values()))} if len(found) == 1 else found
+
+
+def as_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """A NumPy array of any tensor: a view where it can be one. Types that NumPy lacks become float32; ragged ends NaN."""
+    tensor = tensor.detach()
+    if tensor.is_nested:
+        tensor = tensor.to_padded_tensor(float("nan"))
+    if tensor.layout is not torch.strided:
+        tensor = tensor.to_dense()
+    if tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64):
+        tensor = tensor.float()
+    return tensor.cpu().resolve_conj().resolve_neg().numpy()

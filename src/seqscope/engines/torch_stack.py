@@ -1,0 +1,70 @@
+"""The layers inside a recurrent stack: `nn.LSTM(num_layers=2)` gives only what its last layer puts out.
+
+Each layer is run as a stack of one that shares the stack's weights, on the input that the stack was called with. The last layer's
+value is the stack's own, so nothing is computed for it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def stack_names(name: str, module: nn.RNNBase) -> tuple[str, ...]:
+    """The names of a stack's layers: `lstm.0`, `lstm.1`."""
+    return tuple(f"{name}.{index}" for index in range(module.num_layers))
+
+
+def stack_layer(module: nn.Module, index: int, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:
+    """Give what layer `index` of a stack put out in a call with these arguments that gave `value`."""
+    if not isinstance(module, nn.RNNBase):
+        raise TypeError(f"{type(module).__name__} is no recurrent stack")
+    if index == module.num_layers - 1:
+        return value
+    fed, state = _arguments(*args, **kwargs)
+    for layer in range(index + 1):
+        alone = _alone(module, layer)
+        fed = alone(fed, _state_of(module, layer, state))[0]
+    return fed, None
+
+
+def _arguments(input: Any, hx: Any = None) -> tuple[Any, Any]:
+    """Name the arguments of a recurrent module's call."""
+    return input, hx
+
+
+def _alone(module: nn.RNNBase, layer: int) -> nn.RNNBase:
+    """Layer `layer` as a module of its own that shares the weights."""
+    ways = 2 if module.bidirectional else 1
+    width = module.proj_size or module.hidden_size
+    options = {"proj_size": module.proj_size} if module.proj_size else {}
+    if isinstance(module, nn.RNN):
+        options["nonlinearity"] = module.nonlinearity  # type: ignore[assignment]
+    kind: Any = next(kind for kind in (nn.LSTM, nn.GRU, nn.RNN) if isinstance(module, kind))
+    alone: nn.RNNBase = kind(
+        module.input_size if layer == 0 else width * ways,
+        module.hidden_size,
+        bias=module.bias,
+        batch_first=module.batch_first,
+        bidirectional=module.bidirectional,
+        device="meta",
+        **options,
+    )
+    for name in list(alone._parameters):
+        weight = getattr(module, name.replace("_l0", f"_l{layer}"))
+        setattr(alone, name, nn.Parameter(weight.detach(), requires_grad=False))  # the same memory
+    alone.flatten_parameters()  # what cuDNN asks for; it moves the new parameters alone
+    return alone.eval()
+
+
+def _state_of(module: nn.RNNBase, layer: int, state: Any) -> Any:
+    """The rows of the initial state that belong to one layer."""
+    if state is None:
+        return None
+    ways = 2 if module.bidirectional else 1
+    rows = slice(layer * ways, (layer + 1) * ways)
+    if isinstance(state, torch.Tensor):
+        return state[rows]
+    return tuple(part[rows] for part in state)

@@ -1,0 +1,234 @@
+"""Results as labelled arrays: the one place that names an axis.
+
+Everything that seqscope gives back is built here, so a dim, a coordinate or an attribute means the same wherever it turns up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from seqscope._version import __version__
+from seqscope.errors import DataError
+
+SAMPLE = "sample"
+TIME = "time"
+STEP = "step"
+CHANNEL = "channel"
+UNIT = "unit"
+OUTPUT = "output"
+OUTPUT_TIME = "output_time"
+DIRECTION = "direction"
+CALL = "call"
+
+LENGTH = "length"
+LABEL = "label"
+TIMESTAMP = "timestamp"
+
+ACTIVATIONS = "activations"
+VALUE = "value"
+
+# Long names are what a plot writes on its axes.
+LONG_NAMES = {
+    SAMPLE: "Sample",
+    TIME: "Time Step",
+    STEP: "Layer Step",
+    CHANNEL: "Channel",
+    UNIT: "Hidden Unit",
+    OUTPUT: "Output",
+    OUTPUT_TIME: "Output Step",
+    CALL: "Call",
+}
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The input's clock: the time of every step, where the person gave one.
+
+    Attributes
+    ----------
+    stamps : array (time,) or None
+        The time of each step, the same for every sample; None: steps are numbered from 0.
+    own : tuple of arrays (time,), one per sample, or None
+        The time of each step where samples differ. The dim `time` is then numbered and these become the coordinate
+        `timestamp` (sample, time).
+    units : str
+        What the stamps count in; empty for step numbers and for dates.
+    """
+
+    stamps: np.ndarray | None = None
+    own: tuple[np.ndarray, ...] | None = None
+    units: str = ""
+
+    def take(self, rows: np.ndarray) -> Clock:
+        """Keep the clock of some samples."""
+        return self if self.own is None else Clock(None, tuple(self.own[row] for row in rows), self.units)
+
+    def coords(self, n_steps: int, *, single: bool) -> dict[str, xr.Variable]:
+        """Coordinates of `n_steps` steps, on (time) or, where samples differ, on (sample, time) as well."""
+        attrs = {"long_name": LONG_NAMES[TIME]} if self.stamps is None else {"long_name": "Time"}
+        if self.units:
+            attrs["units"] = self.units
+        if self.own is not None and single:
+            return {TIME: xr.Variable(TIME, self.own[0][:n_steps], attrs | {"long_name": "Time"})}
+        if self.own is not None:
+            stamps = xr.Variable((SAMPLE, TIME), _padded(self.own, n_steps), attrs | {"long_name": "Time"})
+            steps = xr.Variable(TIME, np.arange(n_steps), {"long_name": LONG_NAMES[TIME]})
+            return {TIME: steps, TIMESTAMP: stamps}
+        steps = np.arange(n_steps) if self.stamps is None else self.stamps[:n_steps]
+        return {TIME: xr.Variable(TIME, steps, attrs)}
+
+
+def _padded(rows: Sequence[np.ndarray], n_steps: int) -> np.ndarray:
+    """One row per sample, NaN (NaT for dates) after its end."""
+    dates = rows[0].dtype.kind in "mM"
+    table = np.full((len(rows), n_steps), "NaT" if dates else np.nan, rows[0].dtype if dates else float)
+    for row, stamps in zip(table, rows, strict=True):
+        row[: min(n_steps, len(stamps))] = stamps[:n_steps]
+    return table
+
+
+@dataclass(frozen=True)
+class SampleAxis:
+    """What is known of each sample: its id, length and label. `single`: one sequence was given, so there is no such dim."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    labels: np.ndarray | None
+    single: bool
+
+    def coords(self) -> dict[str, Any]:
+        """Coordinates along `sample`, or scalars where one sequence was given."""
+        columns = {SAMPLE: self.ids, LENGTH: self.lengths, LABEL: self.labels}
+        known = {name: column for name, column in columns.items() if column is not None}
+        if self.single:
+            return {name: column[0] for name, column in known.items()}
+        return {name: xr.Variable(SAMPLE, column) for name, column in known.items()}
+
+
+def series(
+    values: np.ndarray,
+    *,
+    channels: Sequence[Hashable] | None,
+    clock: Clock,
+    samples: SampleAxis,
+    attrs: Mapping[str, Any],
+) -> xr.DataArray:
+    """Label one sequence: (time, channel), or (time) for tokens."""
+    coords: dict[str, Any] = samples.coords() | clock.coords(len(values), single=True)
+    dims: tuple[str, ...] = (TIME,)
+    if channels is not None:
+        dims = (TIME, CHANNEL)
+        coords[CHANNEL] = xr.Variable(CHANNEL, list(channels), {"long_name": LONG_NAMES[CHANNEL]})
+    return xr.DataArray(values, dims=dims, coords=coords, name=VALUE, attrs=attributes(attrs))
+
+
+def result(
+    values: np.ndarray,
+    dims: Sequence[str],
+    *,
+    name: str,
+    samples: SampleAxis,
+    clock: Clock,
+    coords: Mapping[str, Any] | None = None,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """Label what came out of a model.
+
+    Parameters
+    ----------
+    values : array
+        `sample` first; taken away where one sequence was given.
+    dims : sequence of str
+        The name of each axis. `time` gets the input's clock; other dims are numbered from 0 unless `coords` says otherwise.
+    """
+    if samples.single:
+        values, dims = values[0], list(dims)[1:]
+    sizes = dict(zip(dims, values.shape, strict=True))
+    labels: dict[str, Any] = samples.coords()
+    labels |= {
+        dim: xr.Variable(dim, np.arange(size), {"long_name": LONG_NAMES.get(dim, dim)})
+        for dim, size in sizes.items()
+        if dim not in (SAMPLE, TIME)
+    }
+    if TIME in sizes:
+        labels |= clock.coords(sizes[TIME], single=samples.single)
+    labels |= dict(coords or {})
+    return xr.DataArray(values, dims=tuple(dims), coords=labels, name=name, attrs=attributes(attrs or {}))
+
+
+def layer_result(
+    values: np.ndarray,
+    dims: Sequence[str],
+    *,
+    name: str,
+    on_input_clock: bool,
+    directions: int,
+    samples: SampleAxis,
+    clock: Clock,
+    attrs: Mapping[str, Any],
+) -> xr.DataArray:
+    """Label a layer's values. Their `time` is the layer's own clock: `step` where that is not the input's.
+
+    Parameters
+    ----------
+    directions : int
+        2: the units are those of the forward pass, then those of the backward pass.
+    """
+    named = [STEP if dim == TIME and not on_input_clock else dim for dim in dims]
+    coords: dict[str, Any] = {}
+    if directions == 2 and UNIT in named:
+        n_units = values.shape[named.index(UNIT)]
+        coords[DIRECTION] = xr.Variable(UNIT, np.repeat(["forward", "backward"], n_units // 2))
+    return result(values, named, name=name, samples=samples, clock=clock, coords=coords, attrs=attrs)
+
+
+def output_result(
+    values: np.ndarray,
+    dims: Sequence[str],
+    *,
+    names: Sequence[Hashable] | None,
+    on_input_clock: bool,
+    samples: SampleAxis,
+    clock: Clock,
+    attrs: Mapping[str, Any],
+) -> xr.DataArray:
+    """Label a model's output: units are outputs, its steps output steps; one value without an axis is one output."""
+    named = [{UNIT: OUTPUT, TIME: OUTPUT_TIME}.get(dim, dim) for dim in dims]
+    if named[-1] in (SAMPLE, OUTPUT_TIME):
+        values, named = values[..., None], [*named, OUTPUT]
+    coords: dict[str, Any] = {}
+    if OUTPUT_TIME in named and on_input_clock:
+        steps = clock.coords(values.shape[named.index(OUTPUT_TIME)], single=samples.single)[TIME]
+        coords[OUTPUT_TIME] = xr.Variable(OUTPUT_TIME, steps.values, steps.attrs)
+    if names is not None and OUTPUT in named:
+        n_outputs = values.shape[named.index(OUTPUT)]
+        if len(names) != n_outputs:
+            raise DataError(f"{len(names)} output names were given and the model has {n_outputs} outputs.")
+        coords[OUTPUT] = xr.Variable(OUTPUT, list(names), {"long_name": LONG_NAMES[OUTPUT]})
+    return result(values, named, name="output", samples=samples, clock=clock, coords=coords, attrs=attrs)
+
+
+def tree(arrays: Mapping[str, xr.DataArray], attrs: Mapping[str, Any]) -> xr.DataTree:
+    """Several layers side by side, a node each; the root holds `sample` alone, since the layers' clocks may differ."""
+    shared = (SAMPLE, LENGTH, LABEL)
+    first = next(iter(arrays.values()))
+    root = xr.Dataset(coords={name: first.coords[name] for name in shared if name in first.coords}, attrs=attributes(attrs))
+    nodes = {name: array.drop_vars(shared, errors="ignore").to_dataset(promote_attrs=True) for name, array in arrays.items()}
+    return xr.DataTree.from_dict({"/": root} | nodes)
+
+
+def attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what survives NetCDF and Zarr (strings, numbers, lists of them) and stamp it with the version."""
+    plain: dict[str, Any] = {"seqscope_version": __version__}
+    for name, value in attrs.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            value = int(value)
+        plain[name] = [str(item) for item in value] if isinstance(value, tuple) else value
+    return plain

@@ -1,0 +1,227 @@
+"""Scope: the one door. Each verb is a few lines that hand over to the room that does it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import xarray as xr
+
+from seqscope import labelled, layouts
+from seqscope.axes import OUTPUT_VALUE
+from seqscope.collect import Collected, collect
+from seqscope.engines.base import Engine, engine_for
+from seqscope.errors import LayerError, ModelError, in_call
+from seqscope.selection import layer_of, select
+from seqscope.sequences import Sequences
+from seqscope.specimen import Specimen
+
+
+class Scope:
+    """Look inside a trained sequence model.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        A trained model. It is never changed.
+    outputs : sequence of str, optional
+        The names of the model's outputs (classes); default: those of the data, else 0, 1, ...
+    layout : {"NTC", "NCT", "TNC", "NT", "TN"}, optional
+        The order of the axes that the model takes: N samples, T time, C channels; tokens have no C. Default: found by trying.
+    example : optional
+        Data of the kind that the model takes, for `layers`; default: the first data that a verb is given, else noise.
+    call : function of (model, batch, lengths), optional
+        How to feed a model that takes lengths, masks or several inputs: it gets the batch in the model's layout and the length of
+        each sequence, both as native tensors, and gives what the model gives. Default: `model(batch)`.
+
+    Raises
+    ------
+    ModelError
+        The object is no model of a known framework, or its inside can't be seen.
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> scope = sq.Scope(sq.zoo.japanese_vowels())
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> scope.activations(X[0], "lstm").sizes
+    Frozen({'time': 19, 'unit': 100})
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        outputs: Sequence[Hashable] | None = None,
+        layout: str | None = None,
+        example: Any = None,
+        call: Callable[[Any, Any, Any], Any] | None = None,
+    ) -> None:
+        if isinstance(model, str | os.PathLike):
+            raise ModelError(
+                f"{str(model)!r} is a path, and this version takes models as objects: load it with its framework "
+                "and give Scope what you get."
+            )
+        self._engine: Engine = engine_for(model, call=call)
+        self._outputs = None if outputs is None else tuple(outputs)
+        self._specimen = Specimen(self._engine, layout=None if layout is None else layouts.check(layout))
+        if example is not None:
+            with in_call(lambda: self._describe("Scope", example)):
+                self._specimen.take_in(example)
+
+    @property
+    def model(self) -> Any:
+        """The object that was given."""
+        return self._engine.model
+
+    def __repr__(self) -> str:
+        layers = self._engine.layers
+        total = sum(layer.n_params for layer in layers)
+        return f"Scope of {self._engine.model_name} ({self._engine.framework}): {len(layers)} layers, {total:,} parameters"
+
+    # The verbs
+
+    @property
+    def layers(self) -> Layers:
+        """The layers in execution order: a tuple of `Layer` that shows as a table.
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> scope = sq.Scope(sq.zoo.japanese_vowels())
+        >>> [(layer.name, layer.description, layer.n_params) for layer in scope.layers]
+        [('lstm', 'LSTM with 100 hidden units', 45600), ('fc', 'fully connected 9', 909), ('softmax', 'softmax', 0)]
+        """
+        with in_call(lambda: f"layers of {self._engine.model_name}"):
+            return self._specimen.layers()
+
+    def predict(self, X: Any, *, batch_size: int | None = None, progress: bool | None = None) -> xr.DataArray:
+        """What the model puts out.
+
+        Parameters
+        ----------
+        X : Sequences, or anything that `Sequences` takes
+            An array without names has the layout that the model takes.
+        batch_size : int, optional
+            Sequences at a time; by default as many as suit the memory.
+        progress : bool, optional
+            Whether to show a bar; default: where standard error is a terminal and the work is long.
+
+        Returns
+        -------
+        DataArray (sample, output), (sample, output_time, output) where outputs have steps
+            Without `sample` where one sequence was given. In the model's own units: probabilities where it ends in a softmax.
+
+        Raises
+        ------
+        DataError, ModelError, TooLargeError
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("test")
+        >>> probability = sq.Scope(sq.zoo.japanese_vowels()).predict(X)
+        >>> probability.sizes, bool((probability.idxmax("output") == y).mean() > 0.9)
+        (Frozen({'sample': 370, 'output': 9}), True)
+        """
+        with in_call(lambda: self._describe("predict", X)):
+            sequences, feed = self._specimen.take_in(X)
+            reading = self._specimen.readings(feed, sequences, ())[OUTPUT_VALUE]
+            if isinstance(reading, LayerError):
+                raise reading
+            found = collect(feed, sequences, {OUTPUT_VALUE: reading}, (), batch_size=batch_size, show_progress=progress)
+            return self._label_output(found[OUTPUT_VALUE], sequences)
+
+    def activations(
+        self,
+        X: Any,
+        layers: str | Sequence[str] | None = None,
+        *,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+    ) -> xr.DataArray | xr.DataTree:
+        """What layers put out at every time step.
+
+        Parameters
+        ----------
+        X : Sequences, or anything that `Sequences` takes
+            An array without names has the layout that the model takes.
+        layers : str, or sequence of str, optional
+            A layer's name gives its array; a glob ("encoder.*"), several names, or nothing (every layer) a tree. A layer that gives
+            several tensors has a name for each: "branch[0]", "branch[1]".
+        batch_size : int, optional
+            Sequences at a time; by default as many as suit the memory.
+        progress : bool, optional
+            Whether to show a bar; default: where standard error is a terminal and the work is long.
+
+        Returns
+        -------
+        DataArray (sample, time, unit), or a DataTree with one node (`activations`) a layer
+            Without `sample` where one sequence was given. `step` in place of `time` where the layer has a clock of its own; no such
+            dim where it has no steps; `call` where it is called several times. NaN after the end of a sequence. What can't be told
+            has a neutral name (`axis_1`). `unit` has the coordinate `direction` in bidirectional layers.
+
+        Raises
+        ------
+        LayerError
+            No layer has that name (the nearest ones are given), or it never ran.
+        DataError, ModelError, TooLargeError
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("test")
+        >>> scope = sq.Scope(sq.zoo.japanese_vowels())
+        >>> scope.activations(X, "lstm").dims
+        ('sample', 'time', 'unit')
+        >>> sorted(scope.activations(X[:5]).children)
+        ['fc', 'lstm', 'softmax']
+        """
+        with in_call(lambda: self._describe("activations", X, layers)):
+            selection = select(layers, tuple(self._engine.by_name), [layer.name for layer in self._engine.layers])
+            sequences, feed = self._specimen.take_in(X)
+            readings = selection.pick(self._specimen.readings(feed, sequences, selection.capture))
+            found = collect(feed, sequences, readings, selection.capture, batch_size=batch_size, show_progress=progress)
+            arrays = {address: self._label_layer(address, value, sequences) for address, value in found.items()}
+            return next(iter(arrays.values())) if selection.one else labelled.tree(arrays, self._attrs("activations"))
+
+    # What is said of the results
+
+    def _label_output(self, found: Collected, sequences: Sequences) -> xr.DataArray:
+        return labelled.output_result(
+            found.values,
+            found.dims,
+            names=self._outputs or sequences.outputs,
+            on_input_clock=found.on_input_clock,
+            samples=sequences.sample_axis,
+            clock=sequences.clock,
+            attrs=self._attrs("predict"),
+        )
+
+    def _label_layer(self, address: str, found: Collected, sequences: Sequences) -> xr.DataArray:
+        layer = self._engine.by_name[layer_of(address)]
+        return labelled.layer_result(
+            found.values,
+            found.dims,
+            name=labelled.ACTIVATIONS,
+            on_input_clock=found.on_input_clock,
+            directions=layer.directions,
+            samples=sequences.sample_axis,
+            clock=sequences.clock,
+            attrs=self._attrs("activations") | {"layer": address, "kind": layer.kind, "layer_type": layer.type},
+        )
+
+    def _attrs(self, method: str) -> dict[str, Any]:
+        return {"method": method, "model": self._engine.model_name, "framework": self._engine.framework}
+
+    def _describe(self, verb: str, data: Any, layers: Any = None) -> str:
+        """The person's own call, for an error's last line."""
+        given = data.describe() if isinstance(data, Sequences) else _kind_and_shape(data)
+        wanted = "" if layers is None else f", layers={layers!r}"
+        return f"{verb}(X{wanted}) of {self._engine.model_name}, X being {given}"
+
+
+def _kind_and_shape(data: Any) -> str:
+    shape = f" of shape {tuple(data.shape)}" if hasattr(data, "shape") else f" of {len(data)}" if hasattr(data, "__len__") else ""
+    return f"a {type(data).__name__}{shape}"

@@ -1,0 +1,295 @@
+"""Sequences: the data as a model takes it, with lengths and names, in batches of equal length."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, overload
+
+import numpy as np
+import xarray as xr
+
+from seqscope import labelled, layouts
+from seqscope.errors import DataError
+from seqscope.intake import Intake, as_array, shared_clock, take_in
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences of one length, to be run together.
+
+    Attributes
+    ----------
+    rows : slice or int array (sample,)
+        Where these sequences stand in the data set.
+    values : array (sample, time, channel) of floats or (sample, time) of tokens
+    """
+
+    rows: slice | np.ndarray
+    values: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The number of steps of each sequence: all the same."""
+        return np.full(self.values.shape[0], self.values.shape[1], np.int64)
+
+
+class Sequences:
+    """Multivariate series, or token sequences, of one data set: their values, lengths and names.
+
+    Parameters
+    ----------
+    data
+        A 3-D array (in `layout`), a list of 2-D arrays of different lengths, each (time, channel), one 2-D array (time, channel),
+        a DataArray with dims among `sample`, `time`, `channel`, a pandas frame whose index tells the samples apart (and, on a
+        second level, the time), or integer tokens (sample, time), or a list of them. A step at the end of a sequence that is NaN in
+        every channel is padding.
+    lengths : array (sample,), optional
+        The number of steps of each sequence; what lies beyond is padding whatever its value.
+    channels : sequence of str, optional
+        The names of the channels; default: 0, 1, ...
+    samples : array (sample,), optional
+        An id for each sequence; default: 0, 1, ...
+    labels : array (sample,), optional
+        The true class or value of each sequence.
+    outputs : sequence of str, optional
+        The names of the outputs (classes) of the models that this data is for.
+    time : array (time,), or a list of arrays, one per sample, optional
+        The time of each step: numbers (in `time_units`) or dates.
+    rate : float, optional
+        Steps per time unit, in place of `time`.
+    time_units : str, optional
+        The unit of `time`, or of `1 / rate`; default with `rate`: seconds, "s".
+    layout : {"NTC", "NCT", "TNC", "NT", "TN"}, optional
+        The order of the axes of an array without names: N samples, T time, C channels. Default: "NTC", or "NT" for tokens.
+
+    Raises
+    ------
+    DataError
+        Empty data, a sequence of length 0, NaN inside or infinity (with sample, step and channel), object arrays, or names that
+        do not fit in number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = Sequences([np.zeros((7, 2)), np.ones((5, 2))], channels=["x", "y"], rate=100.0)
+    >>> X
+    Sequences: 2 sequences, 5 to 7 steps, 2 channels
+    >>> X[1].sizes["time"], float(X[1].time[1])
+    (5, 0.01)
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        lengths: Any = None,
+        channels: Sequence[Hashable] | None = None,
+        samples: Any = None,
+        labels: Any = None,
+        outputs: Sequence[Hashable] | None = None,
+        time: Any = None,
+        rate: float | None = None,
+        time_units: str | None = None,
+        layout: str | None = None,
+    ) -> None:
+        intake = take_in(data, layouts.check(layout) if layout is not None else None)
+        self._steps = intake.steps
+        self._starts = intake.starts
+        self.single = intake.single
+        if not len(intake.starts):
+            raise DataError("The data holds no sequence: expected at least one.")
+        self.lengths = intake.lengths if lengths is None else _column(lengths, len(self), "lengths").astype(np.int64)
+        self._check_lengths(intake)
+        self.channels = self._channel_names(channels if channels is not None else intake.channels)
+        self.samples = _ids(samples if samples is not None else intake.samples, len(self))
+        known_labels = labels if labels is not None else intake.labels
+        self.labels = None if known_labels is None else _column(known_labels, len(self), "labels")
+        known_outputs = outputs if outputs is not None else intake.outputs
+        self.outputs: tuple[Hashable, ...] | None = None if known_outputs is None else tuple(known_outputs)
+        self.clock = self._make_clock(time, rate, time_units) or intake.clock
+        self._check_values()
+
+    # What it holds
+
+    @property
+    def is_tokens(self) -> bool:
+        """Whether the steps are integers that stand for symbols, without channels."""
+        return self._steps.ndim == 1
+
+    @property
+    def n_channels(self) -> int | None:
+        """The number of channels; None for tokens."""
+        return None if self.is_tokens else int(self._steps.shape[1])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the values as given."""
+        return self._steps.dtype
+
+    @property
+    def sample_axis(self) -> labelled.SampleAxis:
+        """Ids, lengths and labels, for the results."""
+        return labelled.SampleAxis(self.samples, self.lengths, self.labels, self.single)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __repr__(self) -> str:
+        return f"Sequences: {self.describe()}"
+
+    def describe(self) -> str:
+        """Number, lengths and channels in words, for messages."""
+        low, high = int(self.lengths.min()), int(self.lengths.max())
+        steps = f"{low} steps" if low == high else f"{low} to {high} steps"
+        number = "one sequence" if self.single else f"{len(self)} sequence{'s' if len(self) > 1 else ''}"
+        width = "tokens" if self.is_tokens else f"{self.n_channels} channel{'s' if self.n_channels != 1 else ''}"
+        return f"{number}, {steps}, {width}"
+
+    # Some of it
+
+    @overload
+    def __getitem__(self, key: int | np.integer[Any]) -> xr.DataArray: ...
+    @overload
+    def __getitem__(self, key: slice | Sequence[int] | np.ndarray) -> Self: ...
+    def __getitem__(self, key: Any) -> Any:
+        """Give one sequence as a DataArray (time, channel), or several as Sequences."""
+        if isinstance(key, int | np.integer):
+            return self._one(int(key))
+        try:
+            rows = np.arange(len(self))[key if isinstance(key, slice) else np.asarray(key)]
+        except IndexError as error:
+            raise DataError(f"The selection does not fit: {error} ({self.describe()}).") from error
+        if not rows.size:
+            raise DataError(f"The selection {key!r} holds no sequence (there are {len(self)}).")
+        return self._take(rows)
+
+    def __iter__(self) -> Iterator[xr.DataArray]:
+        return (self._one(row) for row in range(len(self)))
+
+    def _one(self, row: int) -> xr.DataArray:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"There is no sequence {row}: the positions go from 0 to {len(self) - 1}.")
+        rows = np.array([row % len(self)])
+        part = self._take(rows)
+        part.single = True
+        return labelled.series(
+            self._gather(rows)[0],
+            channels=self.channels,
+            clock=part.clock,
+            samples=part.sample_axis,
+            attrs={"outputs": self.outputs},
+        )
+
+    def _take(self, rows: np.ndarray) -> Self:
+        """Share the steps, keep the places: no value is copied."""
+        part = object.__new__(type(self))
+        part.__dict__.update(self.__dict__)
+        part._starts, part.lengths, part.samples = self._starts[rows], self.lengths[rows], self.samples[rows]
+        part.labels = None if self.labels is None else self.labels[rows]
+        part.clock = self.clock.take(rows)
+        part.single = False
+        return part
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Batches of at most `size` sequences of equal length, the longest first.
+
+        Equal lengths, because padding changes what a convolution, a bidirectional or an attention layer computes. The longest
+        first, so that the first batch tells how large the result will be.
+        """
+        for length in np.unique(self.lengths)[::-1]:
+            rows = np.flatnonzero(self.lengths == length)
+            for start in range(0, len(rows), size):
+                chosen = rows[start : start + size]
+                together = len(chosen) == chosen[-1] - chosen[0] + 1
+                yield Batch(slice(int(chosen[0]), int(chosen[-1]) + 1) if together else chosen, self._gather(chosen))
+
+    def _gather(self, rows: np.ndarray) -> np.ndarray:
+        """Sequences of one length as (sample, time, ...): a view where they lie one behind the other, else a copy."""
+        length, starts = int(self.lengths[rows[0]]), self._starts[rows]
+        if np.array_equal(starts, starts[0] + np.arange(len(rows)) * length):
+            block = self._steps[starts[0] : starts[0] + len(rows) * length]
+            return block.reshape(len(rows), length, *self._steps.shape[1:])
+        return self._steps[starts[:, None] + np.arange(length)]
+
+    # What is checked
+
+    def _check_lengths(self, intake: Intake) -> None:
+        ends = np.append(intake.starts[1:], len(intake.steps))
+        room = ends - intake.starts
+        for row in np.flatnonzero((self.lengths < 1) | (self.lengths > room))[:1]:
+            if self.lengths[row] > room[row]:
+                raise DataError(f"Sequence {row} is said to have {self.lengths[row]} steps and holds {room[row]}.")
+            raise DataError(f"Sequence {row} has no steps (length {self.lengths[row]}): leave it out, or give at least one step.")
+        if self._steps.ndim == 2 and not self._steps.shape[1]:
+            raise DataError("The data has no channels: expected at least one.")
+
+    def _channel_names(self, channels: Sequence[Hashable] | None) -> tuple[Hashable, ...] | None:
+        if self.is_tokens:
+            if channels is not None:
+                raise DataError("Tokens have no channels, and names of channels were given.")
+            return None
+        if channels is None:
+            return tuple(range(self._steps.shape[1]))
+        if len(channels) != self._steps.shape[1]:
+            raise DataError(f"{len(channels)} channel names were given for {self._steps.shape[1]} channels.")
+        return tuple(channels)
+
+    def _make_clock(self, time: Any, rate: float | None, units: str | None) -> labelled.Clock | None:
+        if time is not None and rate is not None:
+            raise DataError("Both `time` and `rate` were given: say one of them.")
+        longest = int(self.lengths.max())
+        if rate is not None:
+            if not rate > 0:
+                raise DataError(f"The rate is {rate}: expected steps per time unit, above 0.")
+            return labelled.Clock(np.arange(longest) / rate, None, units or "s")
+        if time is None:
+            return None
+        if isinstance(time, list | tuple) and len(time) and np.ndim(time[0]) == 1:
+            own = [np.asarray(stamps) for stamps in time]
+            if len(own) != len(self):
+                raise DataError(f"{len(own)} arrays of time stamps were given for {len(self)} sequences.")
+            for row, stamps in enumerate(own):
+                if len(stamps) < self.lengths[row]:
+                    raise DataError(f"Sequence {row} has {self.lengths[row]} steps and {len(stamps)} time stamps.")
+            return shared_clock([stamps[:n] for stamps, n in zip(own, self.lengths, strict=True)], units or "")
+        stamps = as_array(time)
+        if stamps.ndim != 1 or len(stamps) < longest:
+            raise DataError(f"The time stamps have shape {stamps.shape}: expected one for each of the {longest} steps.")
+        return labelled.Clock(stamps, None, units or "")
+
+    def _check_values(self) -> None:
+        """Find the first NaN or infinity, unless everything is finite (one fast pass)."""
+        if self.is_tokens or np.isfinite(self._steps).all():
+            return
+        for row, (start, length) in enumerate(zip(self._starts, self.lengths, strict=True)):
+            values = self._steps[start : start + length]
+            for step, channel in np.argwhere(~np.isfinite(values))[:1]:
+                what = "NaN" if np.isnan(values[step, channel]) else "Infinity"
+                name = self.channels[channel] if self.channels else channel
+                raise DataError(
+                    f"{what} in sample {self.samples[row]!s}, step {step}, channel {name!s}: expected finite values "
+                    "(only steps at the end that are NaN in every channel count as padding). Fill the gap or cut the sequence."
+                )
+
+
+def as_sequences(data: Any, layout: str | None = None) -> Sequences:
+    """Sequences as they are; anything else is taken in, arrays in the layout given."""
+    return data if isinstance(data, Sequences) else Sequences(data, layout=layout)
+
+
+def _column(values: Any, n_samples: int, what: str) -> np.ndarray:
+    column = as_array(values)
+    if column.shape != (n_samples,):
+        raise DataError(f"The {what} have shape {column.shape}: expected one for each of the {n_samples} sequences.")
+    return column
+
+
+def _ids(samples: Any, n_samples: int) -> np.ndarray:
+    if samples is None:
+        return np.arange(n_samples)
+    column = _column(samples, n_samples, "sample ids")
+    ids, counts = np.unique(column, return_counts=True)
+    if (counts > 1).any():
+        raise DataError(f"The sample id {ids[counts > 1][0]!s} stands {counts.max()} times: ids must differ.")
+    return column

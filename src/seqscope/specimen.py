@@ -1,0 +1,151 @@
+"""What lies under the scope: a model, as far as seqscope has come to know it.
+
+How it is fed, what the axes of its layers are, in which order they run: each is found out once, when first needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from seqscope import labelled, layouts
+from seqscope.axes import OUTPUT_VALUE, Reading, read_axes
+from seqscope.engines.base import Engine
+from seqscope.errors import LayerError
+from seqscope.feed import N_TRIED, Feed, Trial, find_feed, trials_for
+from seqscope.intake import as_array
+from seqscope.layers import Layer, Layers, ModelInput
+from seqscope.selection import layer_of
+from seqscope.sequences import Sequences
+
+Readings = Mapping[str, Reading | LayerError]
+
+_NOT_RUN = (
+    "in the order in which the model holds them and without shapes, since it ran on nothing that was tried: "
+    "give Scope(model, example=X[:1])"
+)
+
+
+class Specimen:
+    """A model with what is known of it.
+
+    Parameters
+    ----------
+    engine : Engine
+    layout : str, optional
+        The order of the axes of its input, where the person said it.
+    """
+
+    def __init__(self, engine: Engine, *, layout: str | None = None) -> None:
+        self.engine = engine
+        self._layout = layout
+        self._feed: Feed | None = None
+        self._readings: dict[str, Reading | LayerError] = {}
+        self._example: np.ndarray | None = None
+        self._table: Layers | None = None
+
+    # How it is fed
+
+    def take_in(self, data: Any) -> tuple[Sequences, Feed]:
+        """The data as sequences, and the model ready to be fed with them.
+
+        Raises
+        ------
+        DataError
+            The data can't be used.
+        ModelError
+            The layout that the model takes can't be told.
+        """
+        if not isinstance(data, Sequences):
+            data = Sequences(data, layout=self._layout_of(data))
+        feed = self._feed_for([(int(data.lengths.max()), data.n_channels or 0)], data.is_tokens)
+        if self._example is None:
+            self._example = next(data.batches(N_TRIED)).values.copy()
+            self._table = None  # one made from noise can now show real lengths
+        return data, feed
+
+    def _layout_of(self, data: Any) -> str | None:
+        """The layout of an array without names is the model's own; nothing else needs one."""
+        if not (hasattr(data, "shape") and hasattr(data, "dtype")) or hasattr(data, "dims"):
+            return None
+        array = as_array(data)
+        is_tokens = array.ndim == 2 and array.dtype.kind in "iu"
+        if array.ndim != 3 and not is_tokens:
+            return None
+        first, second, last = (*array.shape, 0)[:3]
+        return self._feed_for([(second, last), (last, second), (first, last)], is_tokens).layout
+
+    def _feed_for(self, sizes: Sequence[tuple[int, int]], is_tokens: bool) -> Feed:
+        if self._feed is None:
+            found = self._try_out(sizes, is_tokens)
+            if found is None:  # it runs on nothing that was tried: running the data itself will say why
+                return Feed(self.engine, self._layout or ("NT" if is_tokens else "NTC"))
+            self._feed = found[0]
+        return self._feed
+
+    def _try_out(self, sizes: Sequence[tuple[int, int]], is_tokens: bool | None) -> tuple[Feed, Trial] | None:
+        return find_feed(self.engine, trials_for(self.engine, sizes, is_tokens), self._layout)
+
+    # What its values are
+
+    def readings(self, feed: Feed, sequences: Sequences, capture: Sequence[str]) -> Readings:
+        """The axes of the wanted layers and of the output (under `OUTPUT_VALUE`)."""
+        known = {layer_of(address) for address in self._readings}
+        fresh = [name for name in capture if name not in known]
+        if fresh or OUTPUT_VALUE not in self._readings:
+            self._readings |= read_axes(feed, next(sequences.batches(N_TRIED)).values, fresh)
+        return {address: reading for address, reading in self._readings.items() if layer_of(address) in ("", *capture)}
+
+    # What it is made of
+
+    def layers(self) -> Layers:
+        """The table of layers in execution order, from real data if there was any, else from noise."""
+        if self._table is None:
+            self._table = self._trace()
+        return self._table
+
+    def _trace(self) -> Layers:
+        real = self._example is not None
+        if self._example is not None:
+            sequences, feed = self.take_in(Sequences(self._example))
+        else:
+            found = self._try_out((), None)
+            if found is None:
+                return Layers(self.engine.layers, input=self._input(None, None), model=self.engine.model_name, note=_NOT_RUN)
+            sequences, feed = Sequences(found[1].batch()), found[0]
+        names = [layer.name for layer in self.engine.layers]
+        readings = self.readings(feed, sequences, names)
+        one = next(sequences.batches(1)).values
+        captured = feed.forward(one, names).captured
+        place = {name: place for place, name in enumerate(dict.fromkeys(layer_of(address) for address in captured))}
+        rows = [_measured(layer, readings, captured, real=real) for layer in self.engine.layers]
+        rows.sort(key=lambda layer: place.get(layer.name, len(place)))
+        return Layers(rows, input=self._input(feed, one if real else None), model=self.engine.model_name)
+
+    def _input(self, feed: Feed | None, one: np.ndarray | None) -> ModelInput:
+        """The first row of the table: what the model takes."""
+        hints = self.engine.input_hints
+        width = one.shape[2] if one is not None and one.ndim == 3 else feed.width if feed else hints[0].size if hints else None
+        is_tokens = feed.layout in layouts.TOKEN_LAYOUTS if feed else bool(hints and hints[0].is_tokens)
+        kind = f"tokens, {width} different ones" if is_tokens else f"sequence input with {width} dimensions"
+        dims = () if one is None else (labelled.TIME, labelled.CHANNEL)[: one.ndim - 1]
+        sizes = () if one is None else one.shape[1:]
+        shape = " x ".join(f"{dim} {size}" for dim, size in zip(dims, sizes, strict=True))
+        return ModelInput(kind if width else "sequence input", feed.layout if feed else self._layout, shape)
+
+
+def _measured(layer: Layer, readings: Readings, captured: Mapping[str, list[np.ndarray]], *, real: bool) -> Layer:
+    """A layer with what one sample of the example gave; the number of steps is left open where the example is noise."""
+    calls = captured.get(layer.name) or next((value for key, value in captured.items() if layer_of(key) == layer.name), None)
+    reading = readings.get(layer.name)
+    if calls is None:
+        return replace(layer, calls=0)
+    if not isinstance(reading, Reading):
+        return replace(layer, calls=len(calls))
+    value = reading.apply(calls, 1)
+    sizes = {dim: size for dim, size in zip(reading.order, value.shape, strict=True) if dim != labelled.SAMPLE}
+    shape = tuple(None if dim == labelled.TIME and not real else size for dim, size in sizes.items())
+    return replace(layer, calls=len(calls), dims=tuple(sizes), shape=shape)
