@@ -3,9 +3,9 @@
 Sequence input of 12 channels, an LSTM of 100 units that gives its last step, a dense layer of 9, a softmax. Sequences are sorted by
 length and taken in mini-batches of 27 in that order, so that little padding is needed; each sequence is read at its own last step.
 
-Learning rate, number of epochs, gradient clipping and weight decay are chosen on a split of the training set (6 of each speaker's 30
-utterances); with the chosen settings five seeds are trained and the one with the lowest loss on that split is kept. The test set
-is used once, for the accuracies that are printed at the end.
+Learning rate, number of epochs, gradient clipping and the noise added to the input while training are chosen on a split of the
+training set (6 of each speaker's 30 utterances); with the chosen settings five seeds are trained and the one with the lowest loss on
+that split is kept. The test set is used once, for the accuracies that are printed at the end.
 
     python examples/train_japanese_vowels.py             # trains the five seeds with the chosen settings, prints the accuracies
     python examples/train_japanese_vowels.py --search    # goes through the settings first
@@ -40,12 +40,12 @@ class Settings:
     learning_rate: float
     epochs: int
     clip: float
-    weight_decay: float
+    noise: float
 
 
-CHOSEN = Settings(learning_rate=0.003, epochs=100, clip=1.0, weight_decay=0.0)
+CHOSEN = Settings(learning_rate=0.01, epochs=60, clip=1.0, noise=0.2)
 SEARCHED = [
-    Settings(*values) for values in itertools.product((0.001, 0.003, 0.01), (50, 100, 200), (1.0, 5.0), (0.0, 0.01, 0.1))
+    Settings(*values) for values in itertools.product((0.003, 0.01), (60, 120), (1.0, 5.0), (0.0, 0.1, 0.2, 0.3))
 ]
 
 
@@ -69,9 +69,9 @@ def batches(X: sq.Sequences, y: np.ndarray) -> list[Batch]:
     return made
 
 
-def logits(model: JapaneseVowels, batch: Batch) -> torch.Tensor:
+def logits(model: JapaneseVowels, batch: Batch, noise: float = 0.0) -> torch.Tensor:
     """The scores at each sequence's own last step: what the model gives for the sequence alone."""
-    hidden, _ = model.lstm(batch.values)
+    hidden, _ = model.lstm(batch.values + noise * torch.randn_like(batch.values))
     return model.fc(hidden[torch.arange(len(batch.lengths)), batch.lengths - 1])
 
 
@@ -79,12 +79,12 @@ def train(settings: Settings, seed: int, data: list[Batch]) -> JapaneseVowels:
     """Train one network."""
     torch.manual_seed(seed)
     model = JapaneseVowels()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
     for _ in range(settings.epochs):
         for batch in data:
             optimizer.zero_grad()
-            nn.functional.cross_entropy(logits(model, batch), batch.classes).backward()
+            nn.functional.cross_entropy(logits(model, batch, settings.noise), batch.classes).backward()
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
             optimizer.step()
         schedule.step()

@@ -1,9 +1,29 @@
 """seqscope looks inside trained sequence networks: labelled arrays and pictures of every unit at every time step."""
 
-from seqscope import datasets, errors, plot, zoo
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from seqscope import datasets, errors, zoo
 from seqscope._version import __version__
 from seqscope.layers import Layer, Layers
 from seqscope.scope import Scope
 from seqscope.sequences import Sequences
 
-__all__ = ["Layer", "Layers", "Scope", "Sequences", "__version__", "datasets", "errors", "plot", "zoo"]
+if TYPE_CHECKING:
+    from seqscope import plot, units
+
+__all__ = ["Layer", "Layers", "Scope", "Sequences", "__version__", "datasets", "errors", "plot", "units", "zoo"]
+
+_LATE = ("plot", "units")  # they load matplotlib and scipy, which looking at numbers does not need
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return importlib.import_module(f"seqscope.{name}")
+    raise AttributeError(f"module 'seqscope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

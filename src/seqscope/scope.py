@@ -13,6 +13,7 @@ from seqscope.axes import OUTPUT_VALUE
 from seqscope.collect import Collected, collect
 from seqscope.engines.base import Engine, engine_for
 from seqscope.errors import LayerError, ModelError, in_call
+from seqscope.layers import Layers
 from seqscope.selection import layer_of, select
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
@@ -81,6 +82,23 @@ class Scope:
         return f"Scope of {self._engine.model_name} ({self._engine.framework}): {len(layers)} layers, {total:,} parameters"
 
     # The verbs
+
+    def sequences(self, X: Any) -> Sequences:
+        """The data as every verb takes it in: an array without names in the model's own layout.
+
+        Raises
+        ------
+        DataError, ModelError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import seqscope as sq
+        >>> sq.Scope(sq.zoo.japanese_vowels()).sequences(np.zeros((4, 20, 12)))
+        Sequences: 4 sequences, 20 steps, 12 channels
+        """
+        with in_call(lambda: self._describe("sequences", X)):
+            return self._specimen.take_in(X)[0]
 
     @property
     def layers(self) -> Layers:

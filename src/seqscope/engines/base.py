@@ -1,7 +1,7 @@
 """The Engine protocol: the few verbs that every framework offers, and that every method is written on.
 
 An engine takes and gives NumPy arrays. It knows its framework; it knows nothing of data sets, labels or methods. A new framework
-is one new file beside this one, and one line in `FRAMEWORKS`.
+is one new file beside this one (with its engine as `ENGINE`, and `load_weights`), and one line in `FRAMEWORKS`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 
-from seqscope.errors import ModelError
+from seqscope.errors import ModelError, quoted
 from seqscope.layers import Layer
 
 
@@ -103,9 +105,9 @@ class Engine(Protocol):
         ...
 
 
-# The module that holds a framework's models, the engine's module and class. Asked in this order: with the torch backend every
-# Keras layer is an nn.Module too, so Keras will have to come before torch.
-FRAMEWORKS: tuple[tuple[str, str, str], ...] = (("torch", "seqscope.engines.torch", "TorchEngine"),)
+# A framework by the name of its module, and the module of this folder that holds its engine. Asked in this order: with the torch
+# backend every Keras layer is an nn.Module too, so Keras will have to come before torch.
+FRAMEWORKS: dict[str, str] = {"torch": "seqscope.engines.torch"}
 
 
 def engine_for(model: Any, *, call: Any = None) -> Engine:
@@ -116,10 +118,28 @@ def engine_for(model: Any, *, call: Any = None) -> Engine:
     ModelError
         No framework knows the object.
     """
-    for framework, module, name in FRAMEWORKS:
+    engine: Engine = _room_of(model).ENGINE(model, call=call)
+    return engine
+
+
+def load_weights(model: Any, path: Path) -> None:
+    """Fill a model with the weights of a file.
+
+    Raises
+    ------
+    ModelError
+        No framework knows the object, or the file does not fit it.
+    """
+    _room_of(model).load_weights(model, path)
+
+
+def _room_of(model: Any) -> ModuleType:
+    """The module that holds the engine for a model."""
+    for framework, room in FRAMEWORKS.items():
         if framework in sys.modules:
-            engine: Any = getattr(importlib.import_module(module), name)
-            if engine.takes(model):
-                return engine(model, call=call)  # type: ignore[no-any-return]
-    known = ", ".join(framework for framework, _, _ in FRAMEWORKS)
-    raise ModelError(f"A {type(model).__module__}.{type(model).__qualname__} is not a model of a known framework ({known}).")
+            module = importlib.import_module(room)
+            if module.ENGINE.takes(model):
+                return module
+    raise ModelError(
+        f"A {type(model).__module__}.{type(model).__qualname__} is not a model of a known framework ({quoted(FRAMEWORKS)})."
+    )

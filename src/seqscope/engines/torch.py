@@ -17,8 +17,11 @@ from seqscope.engines import torch_kinds
 from seqscope.engines.base import Forward, InputHint
 from seqscope.engines.torch_stack import stack_layer, stack_names
 from seqscope.engines.torch_state import as_it_was
+from seqscope.engines.torch_weights import load_weights
 from seqscope.errors import ModelError
 from seqscope.layers import Layer
+
+__all__ = ["ENGINE", "TorchEngine", "as_numpy", "load_weights"]
 
 # How a model is fed: a function of (model, batch, lengths), both native tensors, that gives what the model gives.
 Call = Callable[[nn.Module, torch.Tensor, torch.Tensor], Any]
@@ -184,6 +187,9 @@ class TorchEngine:
                 seen.setdefault(name + path, []).append(_Seen(name, tensor, copy=name in self._overwritten))
 
         return hook
+
+
+ENGINE = TorchEngine
 
 
 class _Hook(Protocol):

@@ -1,0 +1,147 @@
+"""The commands. Results go to standard output, messages to standard error; exit codes: 0 done, 1 failed, 2 usage."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+import xarray as xr
+from rich.console import Console
+
+from seqscope import files
+from seqscope._version import __version__
+from seqscope.errors import SeqscopeError, UnsupportedError
+from seqscope.scope import Scope
+from seqscope.sequences import Sequences
+
+app = typer.Typer(
+    name="seqscope",
+    help="Look inside trained sequence networks: every unit at every time step.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+MODEL_HELP = "A network of the zoo (japanese_vowels), or module:callable, a function or class that makes the model."
+DATA_HELP = "A data set (japanese_vowels, japanese_vowels:train), or a .npz, .npy or .csv file."
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", metavar="FILE.safetensors", help="Weights to fill the model with.")]
+LayoutOption = Annotated[str | None, typer.Option("--layout", help="The order of the model's input axes: NTC, NCT or TNC (NT, TN).")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
+
+
+@app.command(epilog="Example: seqscope demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write.")] = Path("seqscope-demo"),
+    force: ForceOption = False,
+) -> None:
+    """Look at what a shipped LSTM does with a spoken vowel: pictures, and one page that holds them all."""
+    _draw_without_screen()
+    from seqscope.demo import run
+
+    made = run(out, force=force)
+    console = Console()
+    console.print(made.layers)
+    console.print("Written:")
+    for file in made.files:
+        console.print(f"  {file}", soft_wrap=True, highlight=False)
+
+
+@app.command(epilog="Example: seqscope layers japanese_vowels")
+def layers(
+    model: ModelArgument,
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help=DATA_HELP + " Shows real lengths.", show_default=False)] = None,
+    weights: WeightsOption = None,
+    layout: LayoutOption = None,
+) -> None:
+    """Show the layers of a model in the order in which they run."""
+    scope = Scope(files.open_model(model, weights), layout=layout, example=None if data is None else files.read_data(data))
+    Console().print(scope.layers)
+
+
+@app.command(epilog="Example: seqscope activations japanese_vowels japanese_vowels --layer lstm -o hidden.nc --plot hidden.png")
+def activations(
+    model: ModelArgument,
+    data: DataArgument,
+    layer: Annotated[str | None, typer.Option("--layer", metavar="NAME", help="A layer's name or a glob; default: all layers.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write: .nc, .npz or .csv.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Where to draw one sample: .png, .svg or .pdf.")] = None,
+    sample: Annotated[int, typer.Option("--sample", metavar="N", help="The sample to draw, counted from 0.")] = 0,
+    weights: WeightsOption = None,
+    layout: LayoutOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Write what layers put out at every time step."""
+    if output is None and plot is None:
+        raise typer.BadParameter("say where to write: -o FILE, --plot FILE, or both")
+    if output is not None:
+        files.writer_for(output)
+        files.check_output(output, force=force)
+    if plot is not None:
+        files.check_output(plot, force=force)
+    scope = Scope(files.open_model(model, weights), layout=layout)
+    sequences = scope.sequences(files.read_data(data))
+    result = scope.activations(sequences, layer)
+    if output is not None:
+        files.write_result(result, output, force=force)
+        Console(stderr=True).print(f"{_sizes(result)} written to {output}", soft_wrap=True, highlight=False)
+    if plot is not None:
+        _plot_sample(sequences, result, sample, plot)
+
+
+def _plot_sample(sequences: Sequences, result: xr.DataArray | xr.DataTree, sample: int, file: Path) -> None:
+    """Draw one sample's input above one layer's units."""
+    if isinstance(result, xr.DataTree):
+        raise UnsupportedError("A picture shows one layer: name it with --layer.")
+    _draw_without_screen()
+    from seqscope import plot as plots
+
+    chosen = result if sequences.single else result.isel(sample=sample)
+    panels = plots.activations(sequences[sample], chosen, title=f"{result.attrs['layer']}, sample {sample}")
+    try:
+        panels["input"].figure.savefig(file, dpi=150)
+    except ValueError as error:
+        raise UnsupportedError(f"The picture can't be written as '{file.suffix}': {error}") from error
+    Console(stderr=True).print(f"Sample {sample} drawn in {file}", soft_wrap=True, highlight=False)
+
+
+def _sizes(result: xr.DataArray | xr.DataTree) -> str:
+    if isinstance(result, xr.DataTree):
+        return f"{len(result.children)} layers"
+    return f"{result.attrs['layer']} ({', '.join(f'{dim} {size}' for dim, size in result.sizes.items())})"
+
+
+def _draw_without_screen() -> None:
+    """A command draws into files, so it must not look for a screen; set for this process, which is seqscope's own."""
+    import matplotlib
+
+    matplotlib.use("agg")
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"seqscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Look inside trained sequence networks: every unit at every time step."""
+
+
+def main() -> NoReturn:
+    """Run a command; a mistake of the person's is one sentence and no traceback."""
+    try:
+        app()
+    except SeqscopeError as error:
+        Console(stderr=True).print(f"Error: {error.message}", soft_wrap=True, highlight=False, markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,134 @@
+"""What `seqscope demo` does: open the shipped network, look at one utterance at every time step, write the pictures and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from seqscope import datasets, plot, zoo
+from seqscope.errors import OutputExistsError, quoted
+from seqscope.layers import HEADINGS, Layers
+from seqscope.report import Picture, Section, Table, write_page
+from seqscope.scope import Scope
+
+PICTURES = ("layers.png", "observation.png", "hidden_units.png", "heatmap.png")
+PAGE = "report.html"
+
+_OPEN = """import seqscope as sq
+scope = sq.Scope(sq.zoo.japanese_vowels())
+X, y = sq.datasets.japanese_vowels("test")
+"""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo found and where it wrote it."""
+
+    layers: Layers
+    files: tuple[Path, ...]
+
+
+def run(folder: Path, *, force: bool = False) -> Demo:
+    """Make the pictures and the page.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is missing.
+    force : bool
+        Whether to write over files of an earlier run.
+
+    Raises
+    ------
+    OutputExistsError
+        One of the files is there already.
+    """
+    files = tuple(folder / name for name in (*PICTURES, PAGE))
+    there = [str(file) for file in files if file.exists()]
+    if there and not force:
+        raise OutputExistsError(f"{quoted(there)} exist: say --force to write over them, or name another folder with --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    scope = Scope(zoo.japanese_vowels())
+    sections = list(_sections(scope))
+    pictures = [section.picture for section in sections if section.picture is not None]
+    for file, picture in zip(files, pictures, strict=False):
+        file.write_bytes(picture.png)
+    write_page(
+        files[-1],
+        title="What an LSTM does with a spoken vowel",
+        lead="A recurrent network with 100 hidden units tells nine speakers apart by how they utter two Japanese vowels. Here is one "
+        "utterance on its way through it, at every time step.",
+        sections=sections,
+        made_from="Network: seqscope.zoo.japanese_vowels(), weights shipped with the package. Data: Japanese Vowels, test set "
+        "(Kudo, Toyama and Shimbo 1999, UCI Machine Learning Repository, CC BY 4.0).",
+    )
+    return Demo(scope.layers, files)
+
+
+def _sections(scope: Scope) -> Iterator[Section]:
+    """The page from top to bottom; every picture is drawn once, for the page and for its own file."""
+    X, y = datasets.japanese_vowels("test")
+    hidden = scope.activations(X[0], "lstm")
+    probability = scope.predict(X)
+    yield _layers_section(scope)
+    yield Section(
+        "The input",
+        f"The first test sequence: {X[0].sizes['time']} steps of 12 cepstrum coefficients, uttered by speaker {y[0]}.",
+        _OPEN + 'sq.plot.series(X[0], title="Test Observation 1")',
+        picture=_drawn(plot.series(X[0], title="Test Observation 1").figure, "Twelve lines over time, one for each feature"),
+    )
+    panels = plot.activations(X[0], hidden, sort="peak", title="Input and LSTM output, Test Observation 1")
+    yield Section(
+        "The LSTM's output at each time step",
+        f"{hidden.sizes['unit']} hidden units at each of {hidden.sizes['time']} steps, under the input that drives them. "
+        "Units are sorted by the time at which they are farthest from zero.",
+        _OPEN + 'hidden = scope.activations(X[0], "lstm")  # (time, unit)\nsq.plot.activations(X[0], hidden, sort="peak")',
+        picture=_drawn(panels["input"].figure, "The input above a heatmap of all hidden units over time"),
+    )
+    first = plot.heatmap(hidden.isel(unit=slice(10)), title="LSTM Activations")
+    yield Section(
+        "The first ten hidden units",
+        "The same numbers from nearer: a row for each unit, red above zero, blue below.",
+        _OPEN + 'hidden = scope.activations(X[0], "lstm")\n'
+        'sq.plot.heatmap(hidden.isel(unit=slice(10)), title="LSTM Activations")',
+        picture=_drawn(first.figure, "A heatmap of the first ten hidden units over time"),
+    )
+    yield _prediction_section(probability, y)
+
+
+def _layers_section(scope: Scope) -> Section:
+    table = scope.layers
+    return Section(
+        "The layers",
+        "What the network is made of, in the order in which a sequence goes through it.",
+        _OPEN + "scope.layers\nsq.plot.layers(scope.layers)",
+        table=Table(HEADINGS, table.rows(), table.caption, frozenset({0, len(HEADINGS) - 1})),
+        picture=_drawn(plot.layers(table).figure, "Parameters of each layer as bars"),
+    )
+
+
+def _prediction_section(probability: xr.DataArray, y: np.ndarray) -> Section:
+    right = probability.idxmax("output").values == y
+    best = probability[0].sortby(probability[0], ascending=False)[:3]
+    rows = [(str(name), f"{100 * float(value):.1f} %") for name, value in zip(best.output.values, best.values, strict=True)]
+    return Section(
+        "What it decides",
+        f"Of the {len(y)} test utterances {int(right.sum())} are given to the right speaker ({100 * right.mean():.1f} %). "
+        "For the utterance above, the three most probable speakers are:",
+        _OPEN + 'probability = scope.predict(X)  # (sample, output)\n(probability.idxmax("output") == y).mean()',
+        table=Table(("Speaker", "Probability"), rows, numeric=frozenset({1})),
+    )
+
+
+def _drawn(figure: Figure, text: str) -> Picture:
+    """The figure as a picture, closed after."""
+    try:
+        return Picture.of(figure, text)
+    finally:
+        plt.close(figure)

@@ -1,0 +1,105 @@
+"""One sequence as lines."""
+
+from __future__ import annotations
+
+import xarray as xr
+from matplotlib.axes import Axes
+
+from seqscope import labelled
+from seqscope.errors import DataError
+from seqscope.plot import style
+
+# The legend's longest column, and the most channels whose lines may share one axis before each gets a lane of its own.
+LEGEND_ROWS = 16
+MOST_OVERLAID = 16
+
+
+def series(x: xr.DataArray, *, ax: Axes | None = None, lanes: bool | None = None, title: str | None = None, legend: bool = True) -> Axes:
+    """Draw one sequence: a line for each channel.
+
+    Parameters
+    ----------
+    x : DataArray (time, channel)
+        One sequence, as `X[0]` gives it. (time,) is drawn as one line; `step` and `unit` will do as well.
+    ax : Axes, optional
+        Where to draw; default: a new figure.
+    lanes : bool, optional
+        Whether each channel has a lane of its own, each around its own middle and all on one scale; default: over 16 channels.
+    title : str, optional
+        What to write above.
+    legend : bool
+        Whether to name the lines, outside at the upper right. Lanes are named on the y axis instead.
+
+    Returns
+    -------
+    Axes
+        x: time, in the data's units.
+
+    Raises
+    ------
+    DataError
+        The array is not one sequence.
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> ax = sq.plot.series(X[0], title="Test Observation 1")
+    >>> ax.get_xlabel(), len(ax.lines)
+    ('Time Step', 12)
+    """
+    array, time, channel = as_lines(x)
+    names = [str(name) for name in array.coords[channel].values]
+    in_lanes = len(names) > MOST_OVERLAID if lanes is None else lanes
+    ax = style.new_axes(ax, (8.0, max(4.0, 0.28 * len(names)) if in_lanes else 4.0))
+    _draw_lanes(ax, array, time, names) if in_lanes else _draw_overlaid(ax, array, time, names)
+    style.time_axis(ax, array, time)
+    if legend and not in_lanes and len(names) > 1:
+        columns = -(-len(names) // LEGEND_ROWS)
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0.0, ncols=columns, fontsize="small", frameon=False)
+    if title is not None:
+        ax.set_title(title)
+    return ax
+
+
+def as_lines(x: xr.DataArray) -> tuple[xr.DataArray, str, str]:
+    """One sequence as (time, line), its padding cut off, with the names of the two dims.
+
+    Raises
+    ------
+    DataError
+        The array is not one sequence.
+    """
+    from seqscope.units import clock_of
+
+    time = clock_of(x)
+    if x.ndim == 1:
+        x = x.expand_dims(labelled.CHANNEL, axis=1).assign_coords({labelled.CHANNEL: [x.name or "value"]})
+    if x.ndim != 2:
+        raise DataError(f"One sequence is drawn, (time, channel), and the array has dims {x.dims}: choose one, as with X[0] or .isel(sample=0).")
+    line = next(str(dim) for dim in x.dims if dim != time)
+    x = x if line in x.coords else x.assign_coords({line: range(x.sizes[line])})
+    return x.dropna(time, how="all").transpose(time, line), time, line
+
+
+def _draw_overlaid(ax: Axes, array: xr.DataArray, time: str, names: list[str]) -> None:
+    """All lines on one scale."""
+    times = style.positions(array.coords[time])
+    marker = "." if len(times) == 1 else None
+    for values, name, look in zip(array.values.T, names, style.line_styles(len(names)), strict=True):
+        ax.plot(times, values, label=name, linewidth=1.2, marker=marker, **look)
+    ax.set_ylabel(str(array.attrs.get("long_name", "Value")) + (f" ({array.attrs['units']})" if array.attrs.get("units") else ""))
+
+
+def _draw_lanes(ax: Axes, array: xr.DataArray, time: str, names: list[str]) -> None:
+    """One lane a channel, the first on top, each around its own middle and all on one scale: the widest channel fills its lane."""
+    times = style.positions(array.coords[time])
+    low, high = array.min(time).values, array.max(time).values
+    height = float((high - low).max()) or 1.0
+    for place, (values, name) in enumerate(zip(array.values.T, names, strict=True)):
+        around = (values - (low[place] + high[place]) / 2) / height
+        ax.plot(times, 0.95 * around - place, label=name, linewidth=0.9, color=style.COLORS[place % 2])
+    every = max(1, -(-len(names) // style.MOST_ROW_LABELS))
+    ax.set_yticks([-place for place in range(0, len(names), every)], names[::every], fontsize="small")
+    ax.set_ylim(-len(names) + 0.4, 0.6)
+    ax.set_ylabel(f"{style.label_of(array, str(array.dims[1]))} (a lane spans {height:.3g})")

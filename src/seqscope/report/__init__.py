@@ -1,0 +1,85 @@
+"""One self-contained page from texts, tables and pictures: no address outside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from matplotlib.figure import Figure
+
+from seqscope._version import __version__
+
+__all__ = ["Picture", "Section", "Table", "write_page"]
+
+DPI = 130
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture as PNG.
+
+    Attributes
+    ----------
+    png : bytes
+    text : str
+        What it shows, for those who can't see it.
+    """
+
+    png: bytes
+    text: str
+
+    @classmethod
+    def of(cls, figure: Figure, text: str) -> Picture:
+        """Draw a figure."""
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=DPI)
+        return cls(file.getvalue(), text)
+
+    @property
+    def address(self) -> str:
+        """The picture itself, as an address."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under headings; `numeric` are the positions of the columns to align to the right."""
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    numeric: frozenset[int] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, what to see, the table or picture, and the Python that makes it."""
+
+    title: str
+    text: str
+    code: str
+    table: Table | None = None
+    picture: Picture | None = None
+
+
+def write_page(path: Path, *, title: str, lead: str, sections: Sequence[Section], made_from: str) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    lead : str
+        What the page is about, in a sentence or two.
+    made_from : str
+        The model, the data and the versions, for the last line.
+    """
+    source = resources.files(__name__).joinpath("page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(source).render(
+        title=title, lead=lead, sections=sections, made_from=made_from, version=__version__
+    )
+    path.write_text(page, encoding="utf-8")
