@@ -125,7 +125,7 @@ class _Probe:
         """Read the axes of one value from how it answers."""
         several_calls = len(self.base[address]) > 1
         runs = {name: None if run is None or address not in run else stacked(run[address]) for name, run in self._runs.items()}
-        reading, answers = _find_samples(_Answers(stacked(self.base[address]), **runs))
+        reading, answers = _find_samples(_Answers(base=stacked(self.base[address]), **runs))
         return _find_time(replace(reading, several_calls=several_calls), answers, self.n_steps)
 
     def _run(self, batch: np.ndarray) -> _Values:
@@ -189,13 +189,8 @@ class _Answers:
 
     def unfolded(self, axis: int, *, sample_first: bool) -> _Answers:
         """The same with samples and steps taken apart in one axis."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return _Answers(
-            **{
-                name: value if value is None else _unfold(value, axis, N_TRIED, sample_first=sample_first)
-                for name, value in values.items()
-            }
-        )
+        there = {item.name: value for item in fields(self) if (value := getattr(self, item.name)) is not None}
+        return replace(self, **{name: _unfold(value, axis, N_TRIED, sample_first=sample_first) for name, value in there.items()})
 
     @property
     def resized_axes(self) -> list[int]:

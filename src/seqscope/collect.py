@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -68,19 +70,58 @@ def collect(
     """
     size = batch_size or _rows_for(feed, sequences, readings, capture)
     kept: dict[str, Collected] = {}
-    for batch in progress.tracked(_sized(sequences.batches(size)), total=len(sequences), what="Running", show=show_progress):
-        forward = feed.forward(batch.values, capture)
-        seen = {OUTPUT_VALUE: [forward.output], **forward.captured}
-        values: dict[str, np.ndarray] = {}
-        for address, reading in readings.items():
-            with about_layer(layer_of(address) or "output"):
-                values[address] = _value(seen.get(address), reading, len(batch.values))
-        if not kept:
-            kept = _allocated(values, readings, sequences)
-        for address, value in values.items():
-            with about_layer(layer_of(address) or "output"):
-                _place(kept[address], value, batch)
+    batches = progress.tracked(_sized(sequences.batches(size)), total=len(sequences), what="Running", show=show_progress)
+    with _Writer() as writer:
+        for batch in batches:
+            values = _values(feed, batch, readings, capture)
+            if not kept:
+                kept = _allocated(values, readings, sequences)
+            writer.write(kept, values, batch)
     return kept
+
+
+class _Writer:
+    """Writes one batch into the result while the model runs on the next: first touching the result's memory costs more than copying.
+
+    One batch is in its hands at most, so that two are held at any time.
+    """
+
+    def __enter__(self) -> Self:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="seqscope-writer")
+        self._writing: Future[None] | None = None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._thread.shutdown()
+        if kind is None:
+            self._wait()
+
+    def write(self, kept: Mapping[str, Collected], values: dict[str, np.ndarray], batch: Batch) -> None:
+        """Hand a batch over, once the one before is written."""
+        self._wait()
+        self._writing = self._thread.submit(_place_all, kept, values, batch)
+
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
+
+
+def _place_all(kept: Mapping[str, Collected], values: dict[str, np.ndarray], batch: Batch) -> None:
+    """Write the values of a batch, giving up each as it is written."""
+    for address in list(values):
+        with about_layer(layer_of(address) or "output"):
+            _place(kept[address], values.pop(address), batch)
+
+
+def _values(feed: Feed, batch: Batch, readings: Mapping[str, Reading], capture: Sequence[str]) -> dict[str, np.ndarray]:
+    """The wanted values of one batch; nothing else of the pass outlives this call."""
+    forward = feed.forward(batch.values, capture)
+    seen = {OUTPUT_VALUE: [forward.output], **forward.captured}
+    values: dict[str, np.ndarray] = {}
+    for address, reading in readings.items():
+        with about_layer(layer_of(address) or "output"):
+            values[address] = _value(seen.get(address), reading, len(batch.values))
+    return values
 
 
 def _sized(batches: Iterator[Batch]) -> Iterator[tuple[int, Batch]]:

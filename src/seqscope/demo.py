@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
 
 from seqscope import datasets, plot, zoo
 from seqscope.errors import OutputExistsError, quoted
@@ -74,14 +75,14 @@ def run(folder: Path, *, force: bool = False) -> Demo:
 def _sections(scope: Scope) -> Iterator[Section]:
     """The page from top to bottom; every picture is drawn once, for the page and for its own file."""
     X, y = datasets.japanese_vowels("test")
-    hidden = scope.activations(X[0], "lstm")
+    hidden: Any = scope.activations(X[0], "lstm")
     probability = scope.predict(X)
     yield _layers_section(scope)
     yield Section(
         "The input",
         f"The first test sequence: {X[0].sizes['time']} steps of 12 cepstrum coefficients, uttered by speaker {y[0]}.",
         _OPEN + 'sq.plot.series(X[0], title="Test Observation 1")',
-        picture=_drawn(plot.series(X[0], title="Test Observation 1").figure, "Twelve lines over time, one for each feature"),
+        picture=_drawn(plot.series(X[0], title="Test Observation 1"), "Twelve lines over time, one for each feature"),
     )
     panels = plot.activations(X[0], hidden, sort="peak", title="Input and LSTM output, Test Observation 1")
     yield Section(
@@ -89,15 +90,14 @@ def _sections(scope: Scope) -> Iterator[Section]:
         f"{hidden.sizes['unit']} hidden units at each of {hidden.sizes['time']} steps, under the input that drives them. "
         "Units are sorted by the time at which they are farthest from zero.",
         _OPEN + 'hidden = scope.activations(X[0], "lstm")  # (time, unit)\nsq.plot.activations(X[0], hidden, sort="peak")',
-        picture=_drawn(panels["input"].figure, "The input above a heatmap of all hidden units over time"),
+        picture=_drawn(panels["input"], "The input above a heatmap of all hidden units over time"),
     )
     first = plot.heatmap(hidden.isel(unit=slice(10)), title="LSTM Activations")
     yield Section(
         "The first ten hidden units",
         "The same numbers from nearer: a row for each unit, red above zero, blue below.",
-        _OPEN + 'hidden = scope.activations(X[0], "lstm")\n'
-        'sq.plot.heatmap(hidden.isel(unit=slice(10)), title="LSTM Activations")',
-        picture=_drawn(first.figure, "A heatmap of the first ten hidden units over time"),
+        _OPEN + 'hidden = scope.activations(X[0], "lstm")\nsq.plot.heatmap(hidden.isel(unit=slice(10)), title="LSTM Activations")',
+        picture=_drawn(first, "A heatmap of the first ten hidden units over time"),
     )
     yield _prediction_section(probability, y)
 
@@ -109,7 +109,7 @@ def _layers_section(scope: Scope) -> Section:
         "What the network is made of, in the order in which a sequence goes through it.",
         _OPEN + "scope.layers\nsq.plot.layers(scope.layers)",
         table=Table(HEADINGS, table.rows(), table.caption, frozenset({0, len(HEADINGS) - 1})),
-        picture=_drawn(plot.layers(table).figure, "Parameters of each layer as bars"),
+        picture=_drawn(plot.layers(table), "Parameters of each layer as bars"),
     )
 
 
@@ -126,8 +126,9 @@ def _prediction_section(probability: xr.DataArray, y: np.ndarray) -> Section:
     )
 
 
-def _drawn(figure: Figure, text: str) -> Picture:
-    """The figure as a picture, closed after."""
+def _drawn(ax: Axes, text: str) -> Picture:
+    """The whole figure that a panel is in as a picture; the figure is closed after."""
+    figure: Any = ax.get_figure(root=True)
     try:
         return Picture.of(figure, text)
     finally:

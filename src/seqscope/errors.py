@@ -116,8 +116,8 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
+        if error.name is not None and error.name.split(".")[0] != module.split(".", maxsplit=1)[0]:
             raise  # the package is there and one of its own needs is not: its message is the better one
         raise MissingPackageError(
-            f"{purpose} needs the package {module.split('.')[0]!r}, which is not installed: pip install 'seqscope[{extra}]'"
+            f"{purpose} needs the package {module.split('.', maxsplit=1)[0]!r}, which is not installed: pip install 'seqscope[{extra}]'"
         ) from error

@@ -120,7 +120,7 @@ def find_feed(engine: Engine, trials: Iterable[Trial], layout: str | None) -> tu
     """
     for trial in trials:
         known = layouts.TOKEN_LAYOUTS if trial.is_tokens else layouts.SERIES_LAYOUTS
-        candidates = [layout] if layout in known else [] if layout else list(known)
+        candidates = [name for name in known if layout in (None, name)]
         fitting = [name for name in candidates if _fits(Feed(engine, name), trial, alone=len(candidates) == 1)]
         if len(fitting) > 1:
             raise ModelError(

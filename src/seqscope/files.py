@@ -153,7 +153,9 @@ def _made(module: str, name: str) -> Any:
     try:
         made = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        raise ModelError(f"The module {error.name!r} of {module}:{name} can't be found, here ({here}) or among the packages.") from error
+        raise ModelError(
+            f"The module {error.name!r} of {module}:{name} can't be found, here ({here}) or among the packages."
+        ) from error
     except AttributeError as error:
         raise ModelError(f"The module {module!r} has no {name!r}.") from error
     try:
@@ -212,7 +214,9 @@ def writer_for(path: Path) -> Callable[[xr.DataArray | xr.DataTree, Path], None]
     """
     writer = _WRITERS.get(path.suffix.lower())
     if writer is None:
-        raise UnsupportedError(f"A result can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(_WRITERS)}.")
+        raise UnsupportedError(
+            f"A result can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(_WRITERS)}."
+        )
     return writer
 
 
@@ -240,4 +244,8 @@ def _write_csv(result: xr.DataArray | xr.DataTree, path: Path) -> None:
     result.to_dataframe(name=str(result.name)).dropna(subset=str(result.name)).reset_index().to_csv(path, index=False)
 
 
-_WRITERS: dict[str, Callable[[xr.DataArray | xr.DataTree, Path], None]] = {".nc": _write_netcdf, ".npz": _write_npz, ".csv": _write_csv}
+_WRITERS: dict[str, Callable[[xr.DataArray | xr.DataTree, Path], None]] = {
+    ".nc": _write_netcdf,
+    ".npz": _write_npz,
+    ".csv": _write_csv,
+}

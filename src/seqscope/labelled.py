@@ -77,9 +77,9 @@ class Clock:
             return {TIME: xr.Variable(TIME, self.own[0][:n_steps], attrs | {"long_name": "Time"})}
         if self.own is not None:
             stamps = xr.Variable((SAMPLE, TIME), _padded(self.own, n_steps), attrs | {"long_name": "Time"})
-            steps = xr.Variable(TIME, np.arange(n_steps), {"long_name": LONG_NAMES[TIME]})
-            return {TIME: steps, TIMESTAMP: stamps}
-        steps = np.arange(n_steps) if self.stamps is None else self.stamps[:n_steps]
+            numbered = xr.Variable(TIME, np.arange(n_steps), {"long_name": LONG_NAMES[TIME]})
+            return {TIME: numbered, TIMESTAMP: stamps}
+        steps: np.ndarray = np.arange(n_steps) if self.stamps is None else self.stamps[:n_steps]
         return {TIME: xr.Variable(TIME, steps, attrs)}
 
 
@@ -226,9 +226,8 @@ def attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Keep what survives NetCDF and Zarr (strings, numbers, lists of them) and stamp it with the version."""
     plain: dict[str, Any] = {"seqscope_version": __version__}
     for name, value in attrs.items():
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            value = int(value)
-        plain[name] = [str(item) for item in value] if isinstance(value, tuple) else value
+        if isinstance(value, tuple):
+            plain[name] = [str(item) for item in value]
+        elif value is not None:
+            plain[name] = int(value) if isinstance(value, bool) else value
     return plain

@@ -7,9 +7,9 @@ import numpy as np
 from seqscope.errors import DataError, quoted
 
 # For each layout: which axis of an (N, T, C) array stands at each place.
-SERIES_LAYOUTS = {"NTC": (0, 1, 2), "NCT": (0, 2, 1), "TNC": (1, 0, 2)}
-TOKEN_LAYOUTS = {"NT": (0, 1), "TN": (1, 0)}
-ORDERS: dict[str, tuple[int, ...]] = SERIES_LAYOUTS | TOKEN_LAYOUTS
+SERIES_LAYOUTS: dict[str, tuple[int, ...]] = {"NTC": (0, 1, 2), "NCT": (0, 2, 1), "TNC": (1, 0, 2)}
+TOKEN_LAYOUTS: dict[str, tuple[int, ...]] = {"NT": (0, 1), "TN": (1, 0)}
+ORDERS = SERIES_LAYOUTS | TOKEN_LAYOUTS
 
 _WORDS = {"N": "sample", "T": "time", "C": "channel"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -42,13 +43,9 @@ def in_words(size: float) -> str:
     >>> in_words(3_400_000_000)
     '3.4 GB'
     """
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            break
-        size /= 1000
-    else:
-        unit = "TB"
-    return f"{size:.3g} {unit}"
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = min(int(math.log(max(size, 1), 1000)), len(units) - 1)
+    return f"{size / 1000**power:.3g} {units[power]}"
 
 
 def check_fits(needed: int, what: str) -> None:

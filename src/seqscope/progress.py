@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 # Work that is done sooner shows no bar.
 PATIENCE_S = 0.7
-
-
-class _Sized(Protocol):
-    def __len__(self) -> int: ...
 
 
 _Chunk = TypeVar("_Chunk")
@@ -43,24 +42,26 @@ class _Bar:
 
     def __init__(self, what: str, total: int) -> None:
         self._what, self._total, self._done, self._start = what, total, 0, time.monotonic()
-        self._progress = None
+        self._opened: tuple[Progress, TaskID] | None = None
 
     def advance(self, size: int) -> None:
         self._done += size
-        if self._progress is None and time.monotonic() - self._start > PATIENCE_S and self._done < self._total:
-            self._open()
-        if self._progress is not None:
-            self._progress.update(self._task, completed=self._done)
+        if self._opened is None and time.monotonic() - self._start > PATIENCE_S and self._done < self._total:
+            self._opened = self._open()
+        if self._opened is not None:
+            progress, task = self._opened
+            progress.update(task, completed=self._done)
 
-    def _open(self) -> None:
+    def _open(self) -> tuple[Progress, TaskID]:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task(self._what, total=self._total)
-        self._progress.start()
+        progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        task = progress.add_task(self._what, total=self._total)
+        progress.start()
+        return progress, task
 
     def close(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        if self._opened is not None:
+            self._opened[0].stop()

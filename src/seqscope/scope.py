@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import xarray as xr
@@ -14,6 +15,7 @@ from seqscope.collect import Collected, collect
 from seqscope.engines.base import Engine, engine_for
 from seqscope.errors import LayerError, ModelError, in_call
 from seqscope.layers import Layers
+from seqscope.randomness import state_kept
 from seqscope.selection import layer_of, select
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
@@ -68,7 +70,7 @@ class Scope:
         self._outputs = None if outputs is None else tuple(outputs)
         self._specimen = Specimen(self._engine, layout=None if layout is None else layouts.check(layout))
         if example is not None:
-            with in_call(lambda: self._describe("Scope", example)):
+            with _verb(lambda: self._describe("Scope", example)):
                 self._specimen.take_in(example)
 
     @property
@@ -97,7 +99,7 @@ class Scope:
         >>> sq.Scope(sq.zoo.japanese_vowels()).sequences(np.zeros((4, 20, 12)))
         Sequences: 4 sequences, 20 steps, 12 channels
         """
-        with in_call(lambda: self._describe("sequences", X)):
+        with _verb(lambda: self._describe("sequences", X)):
             return self._specimen.take_in(X)[0]
 
     @property
@@ -111,7 +113,7 @@ class Scope:
         >>> [(layer.name, layer.description, layer.n_params) for layer in scope.layers]
         [('lstm', 'LSTM with 100 hidden units', 45600), ('fc', 'fully connected 9', 909), ('softmax', 'softmax', 0)]
         """
-        with in_call(lambda: f"layers of {self._engine.model_name}"):
+        with _verb(lambda: f"layers of {self._engine.model_name}"):
             return self._specimen.layers()
 
     def predict(self, X: Any, *, batch_size: int | None = None, progress: bool | None = None) -> xr.DataArray:
@@ -143,7 +145,7 @@ class Scope:
         >>> probability.sizes, bool((probability.idxmax("output") == y).mean() > 0.9)
         (Frozen({'sample': 370, 'output': 9}), True)
         """
-        with in_call(lambda: self._describe("predict", X)):
+        with _verb(lambda: self._describe("predict", X)):
             sequences, feed = self._specimen.take_in(X)
             reading = self._specimen.readings(feed, sequences, ())[OUTPUT_VALUE]
             if isinstance(reading, LayerError):
@@ -196,7 +198,7 @@ class Scope:
         >>> sorted(scope.activations(X[:5]).children)
         ['fc', 'lstm', 'softmax']
         """
-        with in_call(lambda: self._describe("activations", X, layers)):
+        with _verb(lambda: self._describe("activations", X, layers)):
             selection = select(layers, tuple(self._engine.by_name), [layer.name for layer in self._engine.layers])
             sequences, feed = self._specimen.take_in(X)
             readings = selection.pick(self._specimen.readings(feed, sequences, selection.capture))
@@ -238,6 +240,13 @@ class Scope:
         given = data.describe() if isinstance(data, Sequences) else _kind_and_shape(data)
         wanted = "" if layers is None else f", layers={layers!r}"
         return f"{verb}(X{wanted}) of {self._engine.model_name}, X being {given}"
+
+
+@contextmanager
+def _verb(describe: Callable[[], str]) -> Iterator[None]:
+    """What every verb does around its work: name the call in an error, leave the random state as it was."""
+    with in_call(describe), state_kept():
+        yield
 
 
 def _kind_and_shape(data: Any) -> str:

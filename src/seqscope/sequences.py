@@ -210,7 +210,8 @@ class Sequences:
         if np.array_equal(starts, starts[0] + np.arange(len(rows)) * length):
             block = self._steps[starts[0] : starts[0] + len(rows) * length]
             return block.reshape(len(rows), length, *self._steps.shape[1:])
-        return self._steps[starts[:, None] + np.arange(length)]
+        places: np.ndarray = starts[:, None] + np.arange(length)
+        return np.asarray(self._steps[places])
 
     # What is checked
 

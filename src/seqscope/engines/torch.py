@@ -224,7 +224,10 @@ def _parts(name: str, module: nn.Module) -> Iterator[tuple[str, list[torch.Tenso
     if isinstance(module, nn.RNNBase) and module.num_layers > 1:
         per_layer = len(module._flat_weights) // module.num_layers
         for index, part in enumerate(stack_names(name, module)):
-            yield part, list(module._flat_weights[index * per_layer : (index + 1) * per_layer])
+            yield (
+                part,
+                [weight for weight in module._flat_weights[index * per_layer : (index + 1) * per_layer] if weight is not None],
+            )
     else:
         recurse = isinstance(module, _ATOMIC)
         yield name, [*module.parameters(recurse=recurse), *_running_statistics(module, recurse=recurse)]

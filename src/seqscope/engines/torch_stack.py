@@ -41,7 +41,7 @@ def _alone(module: nn.RNNBase, layer: int) -> nn.RNNBase:
     width = module.proj_size or module.hidden_size
     options = {"proj_size": module.proj_size} if module.proj_size else {}
     if isinstance(module, nn.RNN):
-        options["nonlinearity"] = module.nonlinearity  # type: ignore[assignment]
+        options["nonlinearity"] = module.nonlinearity
     kind: Any = next(kind for kind in (nn.LSTM, nn.GRU, nn.RNN) if isinstance(module, kind))
     alone: nn.RNNBase = kind(
         module.input_size if layer == 0 else width * ways,

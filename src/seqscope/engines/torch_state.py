@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -48,30 +47,32 @@ class _Attributes:
     """The attributes of one module, and what its lists and dicts hold: hidden states, caches, hooks, the mode."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.values = dict(vars(module))
-        self.contents = [(held, held.copy()) for held in self.values.values() if isinstance(held, list | dict | set)]
+        self.now = vars(module)
+        self.before = dict(self.now)
+        self.contents = [(held, _PLAIN[kind](held)) for held in self.before.values() if (kind := type(held)) in _PLAIN]
 
     def restore(self) -> None:
-        now = vars(self.module)
-        if now.keys() != self.values.keys() or any(now[name] is not value for name, value in self.values.items()):
-            now.clear()
-            now.update(self.values)
+        if not _same(self.now, self.before):
+            self.now.clear()
+            self.now.update(self.before)
         for held, before in self.contents:
-            if not _same_items(held, before):
+            if not _same(held, before):
                 held.clear()
                 held.extend(before) if isinstance(held, list) else held.update(before)
 
 
-def _same_items(held: Any, before: Any) -> bool:
-    """Whether two containers hold the same objects: by identity, since tensors do not compare to one truth value."""
-    if len(held) != len(before):
-        return False
-    if isinstance(held, dict):
-        return all(a is b and held[a] is before[b] for a, b in zip(held, before, strict=True))
-    if isinstance(held, set):
+# What an attribute's content is kept as: plain containers, which copy fast.
+_PLAIN: dict[type, Any] = {dict: dict, OrderedDict: dict, list: list, set: set}
+
+
+def _same(held: Any, before: Any) -> bool:
+    """Whether two containers hold the same. Python compares by identity first; what then fails to compare was replaced."""
+    if not held and not before:
+        return True
+    try:
         return bool(held == before)
-    return all(a is b for a, b in zip(held, before, strict=True))
+    except (RuntimeError, ValueError, TypeError):  # two tensors or arrays, which have no single truth value
+        return False
 
 
 class _Buffer:
@@ -88,24 +89,22 @@ class _Buffer:
 
 @contextlib.contextmanager
 def _random_state(module: nn.Module) -> Iterator[None]:
-    """Keep the random state of torch (on the model's devices too), NumPy and Python."""
+    """Keep the random state of torch, on the model's devices too; NumPy's and Python's are kept by the verbs."""
     devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
     on_devices = {device: torch.cuda.get_rng_state(device) for device in devices}
-    on_cpu, of_numpy, of_python = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    on_cpu = torch.get_rng_state()
     try:
         yield
     finally:
         torch.set_rng_state(on_cpu)
         for device, state in on_devices.items():
             torch.cuda.set_rng_state(state, device)
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
 
 
 @contextlib.contextmanager
 def _eager(module: nn.Module) -> Iterator[None]:
     """Run compiled parts as the modules they were made from, since hooks inside compiled code do not fire."""
-    if not any(hasattr(part, "_orig_mod") or part._compiled_call_impl is not None for part in module.modules()):
+    if not any("_orig_mod" in part._modules or part._compiled_call_impl is not None for part in module.modules()):
         yield
         return
     with _process, torch.compiler.set_stance("force_eager"):  # the stance is one for the whole process

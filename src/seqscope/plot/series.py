@@ -14,7 +14,9 @@ LEGEND_ROWS = 16
 MOST_OVERLAID = 16
 
 
-def series(x: xr.DataArray, *, ax: Axes | None = None, lanes: bool | None = None, title: str | None = None, legend: bool = True) -> Axes:
+def series(
+    x: xr.DataArray, *, ax: Axes | None = None, lanes: bool | None = None, title: str | None = None, legend: bool = True
+) -> Axes:
     """Draw one sequence: a line for each channel.
 
     Parameters
@@ -76,7 +78,9 @@ def as_lines(x: xr.DataArray) -> tuple[xr.DataArray, str, str]:
     if x.ndim == 1:
         x = x.expand_dims(labelled.CHANNEL, axis=1).assign_coords({labelled.CHANNEL: [x.name or "value"]})
     if x.ndim != 2:
-        raise DataError(f"One sequence is drawn, (time, channel), and the array has dims {x.dims}: choose one, as with X[0] or .isel(sample=0).")
+        raise DataError(
+            f"One sequence is drawn, (time, channel), and the array has dims {x.dims}: choose one, as with X[0] or .isel(sample=0)."
+        )
     line = next(str(dim) for dim in x.dims if dim != time)
     x = x if line in x.coords else x.assign_coords({line: range(x.sizes[line])})
     return x.dropna(time, how="all").transpose(time, line), time, line

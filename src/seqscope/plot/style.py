@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from itertools import product
 from typing import Any
 
+import matplotlib.dates as mdates
 import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize, TwoSlopeNorm
-from matplotlib.dates import date2num
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import MaxNLocator
 
 from seqscope import labelled
 
@@ -36,7 +37,7 @@ def new_figure(figure: Figure | SubFigure | None, size: tuple[float, float]) -> 
     return figure if figure is not None else plt.figure(figsize=size, layout="constrained")
 
 
-def line_styles(number: int) -> list[dict[str, str]]:
+def line_styles(number: int) -> list[dict[str, Any]]:
     """A colour and a line for each of many lines: all colours solid first, then dashed, dotted and dash-dotted."""
     styles = [{"color": color, "linestyle": line} for line, color in product(LINES, COLORS)]
     return [styles[place % len(styles)] for place in range(number)]
@@ -61,7 +62,8 @@ def color_scale(low: float, high: float) -> tuple[Colormap, Normalize]:
 def positions(coordinate: xr.DataArray) -> np.ndarray:
     """A time coordinate as numbers to draw at; dates as matplotlib counts them."""
     values = coordinate.values
-    return np.asarray(date2num(values) if values.dtype.kind == "M" else values, dtype=float)
+    numbers: Any = mdates.date2num(values) if values.dtype.kind == "M" else values  # type: ignore[no-untyped-call]
+    return np.asarray(numbers, dtype=float)
 
 
 def edges(centres: np.ndarray) -> np.ndarray:
@@ -87,4 +89,4 @@ def time_axis(ax: Axes, array: xr.DataArray, dim: str) -> None:
     if array.coords[dim].dtype.kind == "M":
         ax.xaxis_date()
     elif array.coords[dim].dtype.kind in "iu":
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
