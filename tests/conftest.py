@@ -22,7 +22,9 @@ hypothesis.settings.load_profile("seqscope")
 class Reader(nn.Module):
     """A recurrent net that reads a series and tells classes apart from its last step."""
 
-    def __init__(self, cell: type[nn.RNNBase] = nn.LSTM, channels: int = 3, units: int = 5, outputs: int = 2, **options: bool) -> None:
+    def __init__(
+        self, cell: type[nn.RNNBase] = nn.LSTM, channels: int = 3, units: int = 5, outputs: int = 2, **options: bool
+    ) -> None:
         super().__init__()
         self.rnn = cell(channels, units, batch_first=True, **options)
         self.fc = nn.Linear(units * (2 if self.rnn.bidirectional else 1), outputs)

@@ -29,12 +29,8 @@ DATA_HELP = "A data set (japanese_vowels, japanese_vowels:train), or a .npz, .np
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
-WeightsOption = Annotated[
-    Path | None, typer.Option("--weights", metavar="FILE.safetensors", help="Weights to fill the model with.")
-]
-LayoutOption = Annotated[
-    str | None, typer.Option("--layout", help="The order of the model's input axes: NTC, NCT or TNC (NT, TN).")
-]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", metavar="FILE.safetensors", help="Weights to fill the model with.")]
+LayoutOption = Annotated[str | None, typer.Option("--layout", help="The order of the model's input axes: NTC, NCT or TNC (NT, TN).")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
 
 
@@ -58,9 +54,7 @@ def demo(
 @app.command(epilog="Example: seqscope layers japanese_vowels")
 def layers(
     model: ModelArgument,
-    data: Annotated[
-        str | None, typer.Argument(metavar="[DATA]", help=DATA_HELP + " Shows real lengths.", show_default=False)
-    ] = None,
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help=DATA_HELP + " Shows real lengths.", show_default=False)] = None,
     weights: WeightsOption = None,
     layout: LayoutOption = None,
 ) -> None:
@@ -73,15 +67,9 @@ def layers(
 def activations(
     model: ModelArgument,
     data: DataArgument,
-    layer: Annotated[
-        str | None, typer.Option("--layer", metavar="NAME", help="A layer's name or a glob; default: all layers.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write: .nc, .npz or .csv.")
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.png", help="Where to draw one sample: .png, .svg or .pdf.")
-    ] = None,
+    layer: Annotated[str | None, typer.Option("--layer", metavar="NAME", help="A layer's name or a glob; default: all layers.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write: .nc, .npz or .csv.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Where to draw one sample: .png, .svg or .pdf.")] = None,
     sample: Annotated[int, typer.Option("--sample", metavar="N", help="The sample to draw, counted from 0.")] = 0,
     weights: WeightsOption = None,
     layout: LayoutOption = None,

@@ -84,12 +84,12 @@ def _sections(scope: Scope) -> Iterator[Section]:
         _OPEN + 'sq.plot.series(X[0], title="Test Observation 1")',
         picture=_drawn(plot.series(X[0], title="Test Observation 1"), "Twelve lines over time, one for each feature"),
     )
-    panels = plot.activations(X[0], hidden, sort="peak", title="Input and LSTM output, Test Observation 1")
+    panels = plot.activations(X[0], hidden, sort="cluster", title="Input and LSTM output, Test Observation 1")
     yield Section(
         "The LSTM's output at each time step",
         f"{hidden.sizes['unit']} hidden units at each of {hidden.sizes['time']} steps, under the input that drives them. "
-        "Units are sorted by the time at which they are farthest from zero.",
-        _OPEN + 'hidden = scope.activations(X[0], "lstm")  # (time, unit)\nsq.plot.activations(X[0], hidden, sort="peak")',
+        "Units are sorted so that neighbours do alike.",
+        _OPEN + 'hidden = scope.activations(X[0], "lstm")  # (time, unit)\nsq.plot.activations(X[0], hidden, sort="cluster")',
         picture=_drawn(panels["input"], "The input above a heatmap of all hidden units over time"),
     )
     first = plot.heatmap(hidden.isel(unit=slice(10)), title="LSTM Activations")

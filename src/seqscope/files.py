@@ -56,9 +56,7 @@ def read_data(source: str) -> Any:
     path = Path(source)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(
-            f"{source!r} is neither a data set ({quoted(datasets.__all__)}) nor a file of a known kind ({quoted(_READERS)})."
-        )
+        raise DataError(f"{source!r} is neither a data set ({quoted(datasets.__all__)}) nor a file of a known kind ({quoted(_READERS)}).")
     if not path.is_file():
         raise DataError(f"There is no file '{path}'.")
     try:
@@ -153,9 +151,7 @@ def _made(module: str, name: str) -> Any:
     try:
         made = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        raise ModelError(
-            f"The module {error.name!r} of {module}:{name} can't be found, here ({here}) or among the packages."
-        ) from error
+        raise ModelError(f"The module {error.name!r} of {module}:{name} can't be found, here ({here}) or among the packages.") from error
     except AttributeError as error:
         raise ModelError(f"The module {module!r} has no {name!r}.") from error
     try:
@@ -214,9 +210,7 @@ def writer_for(path: Path) -> Callable[[xr.DataArray | xr.DataTree, Path], None]
     """
     writer = _WRITERS.get(path.suffix.lower())
     if writer is None:
-        raise UnsupportedError(
-            f"A result can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(_WRITERS)}."
-        )
+        raise UnsupportedError(f"A result can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(_WRITERS)}.")
     return writer
 
 

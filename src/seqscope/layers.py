@@ -129,8 +129,7 @@ class Layers(tuple[Layer, ...]):
         """The rows of the table: position, name, description, value for one sample, parameters."""
         first = ("1", "input", self.input.description, self.input.shape, "")
         rest = [
-            (str(place), layer.name, layer.description, layer.output, f"{layer.n_params:,}")
-            for place, layer in enumerate(self, start=2)
+            (str(place), layer.name, layer.description, layer.output, f"{layer.n_params:,}") for place, layer in enumerate(self, start=2)
         ]
         return [first, *rest]
 

@@ -73,8 +73,8 @@ def clock_of(array: xr.DataArray) -> str:
 
 def _leaves(values: np.ndarray) -> np.ndarray:
     """The leaves of a tree over the rows. A unit that never moves has no correlation: such units go last."""
-    moving = np.flatnonzero(values.std(axis=1) > 0)
-    still = np.flatnonzero(values.std(axis=1) == 0)
+    moves = np.ptp(values, axis=1) > 0
+    moving, still = np.flatnonzero(moves), np.flatnonzero(~moves)
     if len(moving) < 3:
         return np.concatenate([moving, still])
     distances = np.clip(1 - np.corrcoef(values[moving]), 0, 2)[np.triu_indices(len(moving), 1)]

@@ -140,6 +140,4 @@ def _room_of(model: Any) -> ModuleType:
             module = importlib.import_module(room)
             if module.ENGINE.takes(model):
                 return module
-    raise ModelError(
-        f"A {type(model).__module__}.{type(model).__qualname__} is not a model of a known framework ({quoted(FRAMEWORKS)})."
-    )
+    raise ModelError(f"A {type(model).__module__}.{type(model).__qualname__} is not a model of a known framework ({quoted(FRAMEWORKS)}).")

@@ -31,7 +31,5 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise ModelError(f"The weights '{path}' do not fit {type(model).__name__}: {'; '.join(parts)}.")
     for name, tensor in weights.items():
         if tensor.shape != own[name].shape:
-            raise ModelError(
-                f"The weight '{name}' in '{path}' has shape {tuple(tensor.shape)}; the model's has {tuple(own[name].shape)}."
-            )
+            raise ModelError(f"The weight '{name}' in '{path}' has shape {tuple(tensor.shape)}; the model's has {tuple(own[name].shape)}.")
     model.load_state_dict(weights)

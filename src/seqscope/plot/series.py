@@ -14,9 +14,7 @@ LEGEND_ROWS = 16
 MOST_OVERLAID = 16
 
 
-def series(
-    x: xr.DataArray, *, ax: Axes | None = None, lanes: bool | None = None, title: str | None = None, legend: bool = True
-) -> Axes:
+def series(x: xr.DataArray, *, ax: Axes | None = None, lanes: bool | None = None, title: str | None = None, legend: bool = True) -> Axes:
     """Draw one sequence: a line for each channel.
 
     Parameters

@@ -79,7 +79,5 @@ def write_page(path: Path, *, title: str, lead: str, sections: Sequence[Section]
     """
     source = resources.files(__name__).joinpath("page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(source).render(
-        title=title, lead=lead, sections=sections, made_from=made_from, version=__version__
-    )
+    page = environment.from_string(source).render(title=title, lead=lead, sections=sections, made_from=made_from, version=__version__)
     path.write_text(page, encoding="utf-8")

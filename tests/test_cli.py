@@ -1,0 +1,176 @@
+"""The commands, each as a person types it: a process of its own."""
+
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import seqscope as sq
+
+
+def seqscope(*arguments, cwd=None):
+    command = [sys.executable, "-W", "error", "-c", "from seqscope.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    return folder, seqscope("demo", "--out", folder)
+
+
+def test_demo_shows_the_layers_and_says_where_the_files_lie(demo):
+    folder, done = demo
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [re.split(r"\s*│\s*", line)[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
+    text = " ".join(" ".join(row) for row in rows)
+    for part in ("1 input sequence input with 12 dimensions", "lstm LSTM with 100 hidden units", "fc fully connected 9", "softmax softmax"):
+        assert all(word in text for word in part.split())
+    assert [row[0] for row in rows if row[0]] == ["1", "2", "3", "4"]
+    for file in ("layers.png", "observation.png", "hidden_units.png", "heatmap.png", "report.html"):
+        assert (folder / file).stat().st_size > 5000
+        assert file in done.stdout
+
+
+def test_the_page_needs_nothing_outside_itself(demo):
+    page = (demo[0] / "report.html").read_text()
+    addresses = re.findall(r"(?:src|href|url|action|@import)\s*[=(]\s*[\"']?([^\"')\s>]+)", page)
+    assert addresses
+    assert all(address.startswith(("data:image/png;base64,", "#s")) for address in addresses)
+    assert "http" not in re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
+    assert "<script" not in page
+
+
+def test_the_page_holds_every_picture_with_words_for_it(demo):
+    page = (demo[0] / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4
+    assert all(len(text) > 10 for text in re.findall(r'alt="([^"]*)"', page))
+
+
+def test_the_page_says_the_accuracy_that_the_network_has(demo):
+    X, y = sq.datasets.japanese_vowels("test")
+    right = int((sq.Scope(sq.zoo.japanese_vowels()).predict(X).idxmax("output") == y).sum())
+    assert f"Of the 370 test utterances {right} are given to the right speaker" in (demo[0] / "report.html").read_text()
+
+
+def test_demo_does_not_write_over_files(demo):
+    again = seqscope("demo", "--out", demo[0])
+    assert again.returncode == 1
+    assert again.stderr.startswith("Error: ")
+    assert "--force" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_layers_shows_the_table():
+    done = seqscope("layers", "japanese_vowels", "japanese_vowels")
+    assert done.returncode == 0
+    assert "45,600" in done.stdout
+    assert "time 19" in done.stdout or "time 29" in done.stdout
+
+
+def test_activations_are_written_and_drawn(tmp_path):
+    arguments = ("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "-o", "h.nc", "--plot", "h.png", "--sample", "2")
+    done = seqscope(*arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    X, _ = sq.datasets.japanese_vowels("test")
+    expected = sq.Scope(sq.zoo.japanese_vowels()).activations(X, "lstm")
+    with xr.open_dataarray(tmp_path / "h.nc", engine="h5netcdf") as found:
+        xr.testing.assert_allclose(found.load(), expected)
+    assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")
+    assert "sample 370, time 29, unit 100" in done.stderr
+
+
+def test_activations_of_a_model_and_data_of_ones_own(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent("""
+        import torch
+        def net():
+            torch.manual_seed(0)
+            return torch.nn.Sequential(torch.nn.Conv1d(3, 4, 1), torch.nn.ReLU())
+        """)
+    )
+    array = np.random.default_rng(0).standard_normal((5, 3, 20)).astype(np.float32)  # (sample, channel, time): the model's layout
+    np.save(tmp_path / "x.npy", array)
+    done = seqscope("activations", "mine:net", "x.npy", "--layer", "1", "-o", "a.npz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    import torch
+
+    torch.manual_seed(0)
+    layer = torch.nn.Conv1d(3, 4, 1)
+    expected = np.einsum("nct,uc->ntu", array, layer.weight.detach()[:, :, 0]) + layer.bias.detach().numpy()
+    with np.load(tmp_path / "a.npz") as found:
+        np.testing.assert_allclose(found["activations"], np.maximum(expected, 0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("layers", "nothing"), 1, "no network of the zoo"),
+        (("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstn", "-o", "a.nc"), 1, "the nearest is 'lstm'"),
+        (("activations", "japanese_vowels", "none.csv", "-o", "a.nc"), 1, "There is no file"),
+        (("activations", "japanese_vowels", "japanese_vowels", "-o", "a.xlsx"), 1, "expected an ending"),
+        (("activations", "japanese_vowels", "japanese_vowels", "--plot", "a.png"), 1, "one layer"),
+        (("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "--plot", "a.xyz"), 1, "xyz"),
+        (("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "--plot", "a.png", "--sample", "370"), 1, "0 to 369"),
+        (("activations", "japanese_vowels", "japanese_vowels"), 2, "say where to write"),
+        (("layers", "japanese_vowels", "--layout", "XYZ"), 1, "'NTC', 'NCT', 'TNC'"),
+        (("no_such_command",), 2, "No such command"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_an_exit_code(tmp_path, arguments, code, message):
+    done = seqscope(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_exists_is_refused_before_any_work(tmp_path):
+    (tmp_path / "a.nc").write_text("mine")
+    done = seqscope("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "-o", "a.nc", cwd=tmp_path)
+    assert (done.returncode, (tmp_path / "a.nc").read_text()) == (1, "mine")
+    assert "--force" in done.stderr
+    forced = seqscope("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "-o", "a.nc", "--force", cwd=tmp_path)
+    assert forced.returncode == 0
+
+
+def test_ctrl_c_ends_without_a_traceback_or_half_a_file(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        textwrap.dedent("""
+        import time, torch
+        class Slow(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.fc = torch.nn.LSTM(2, 2, batch_first=True)
+            def forward(self, x):
+                print("running", flush=True)
+                time.sleep(1)
+                return self.fc(x)[0]
+        """)
+    )
+    np.save(tmp_path / "x.npy", np.zeros((5000, 7, 2)))
+    command = [sys.executable, "-c", "from seqscope.cli import main; main()", "activations", "slow:Slow", "x.npy", "--layer", "fc", "-o", "a.nc"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "running\n"
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        _, messages = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in messages
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("__")) == ["slow.py", "x.npy"]
+
+
+def test_help_of_each_command_has_an_example():
+    for command in ("demo", "layers", "activations"):
+        assert f"Example: seqscope {command}" in seqscope(command, "--help").stdout
+
+
+def test_version():
+    assert seqscope("--version").stdout == f"seqscope {sq.__version__}\n"
