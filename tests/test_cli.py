@@ -1,4 +1,4 @@
-"""The commands, each as a person types it: a process of its own."""
+"""The commands as a person types them: the demo and Ctrl-C in a process of their own, the others in this one."""
 
 import re
 import signal
@@ -6,12 +6,36 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import xarray as xr
 
 import seqscope as sq
+from seqscope.cli import main
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def seqscope_here(tmp_path, monkeypatch, capfd):
+    """A command typed in an empty folder, run in this process."""
+
+    def run(*arguments):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        monkeypatch.setattr(sys, "argv", ["seqscope", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Done(ended.value.code, *capfd.readouterr())
+
+    return run
 
 
 def seqscope(*arguments, cwd=None):
@@ -67,16 +91,16 @@ def test_demo_does_not_write_over_files(demo):
     assert "Traceback" not in again.stderr
 
 
-def test_layers_shows_the_table():
-    done = seqscope("layers", "japanese_vowels", "japanese_vowels")
+def test_layers_shows_the_table(seqscope_here):
+    done = seqscope_here("layers", "japanese_vowels", "japanese_vowels")
     assert done.returncode == 0
     assert "45,600" in done.stdout
     assert "time 19" in done.stdout or "time 29" in done.stdout
 
 
-def test_activations_are_written_and_drawn(tmp_path):
+def test_activations_are_written_and_drawn(seqscope_here, tmp_path):
     arguments = ("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "-o", "h.nc", "--plot", "h.png", "--sample", "2")
-    done = seqscope(*arguments, cwd=tmp_path)
+    done = seqscope_here(*arguments)
     assert (done.returncode, done.stdout) == (0, "")
     X, _ = sq.datasets.japanese_vowels("test")
     expected = sq.Scope(sq.zoo.japanese_vowels()).activations(X, "lstm")
@@ -86,7 +110,7 @@ def test_activations_are_written_and_drawn(tmp_path):
     assert "sample 370, time 29, unit 100" in done.stderr
 
 
-def test_activations_of_a_model_and_data_of_ones_own(tmp_path):
+def test_activations_of_a_model_and_data_of_ones_own(seqscope_here, tmp_path):
     (tmp_path / "mine.py").write_text(
         textwrap.dedent("""
         import torch
@@ -97,7 +121,7 @@ def test_activations_of_a_model_and_data_of_ones_own(tmp_path):
     )
     array = np.random.default_rng(0).standard_normal((5, 3, 20)).astype(np.float32)  # (sample, channel, time): the model's layout
     np.save(tmp_path / "x.npy", array)
-    done = seqscope("activations", "mine:net", "x.npy", "--layer", "1", "-o", "a.npz", cwd=tmp_path)
+    done = seqscope_here("activations", "mine:net", "x.npy", "--layer", "1", "-o", "a.npz")
     assert done.returncode == 0, done.stderr
     import torch
 
@@ -123,8 +147,8 @@ def test_activations_of_a_model_and_data_of_ones_own(tmp_path):
         (("no_such_command",), 2, "No such command"),
     ],
 )
-def test_mistakes_are_one_sentence_and_an_exit_code(tmp_path, arguments, code, message):
-    done = seqscope(*arguments, cwd=tmp_path)
+def test_mistakes_are_one_sentence_and_an_exit_code(seqscope_here, tmp_path, arguments, code, message):
+    done = seqscope_here(*arguments)
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -132,12 +156,12 @@ def test_mistakes_are_one_sentence_and_an_exit_code(tmp_path, arguments, code, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_output_that_exists_is_refused_before_any_work(tmp_path):
+def test_an_output_that_exists_is_refused_before_any_work(seqscope_here, tmp_path):
     (tmp_path / "a.nc").write_text("mine")
-    done = seqscope("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "-o", "a.nc", cwd=tmp_path)
+    done = seqscope_here("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "-o", "a.nc")
     assert (done.returncode, (tmp_path / "a.nc").read_text()) == (1, "mine")
     assert "--force" in done.stderr
-    forced = seqscope("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "-o", "a.nc", "--force", cwd=tmp_path)
+    forced = seqscope_here("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "-o", "a.nc", "--force")
     assert forced.returncode == 0
 
 
@@ -167,10 +191,10 @@ def test_ctrl_c_ends_without_a_traceback_or_half_a_file(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("__")) == ["slow.py", "x.npy"]
 
 
-def test_help_of_each_command_has_an_example():
+def test_help_of_each_command_has_an_example(seqscope_here):
     for command in ("demo", "layers", "activations"):
-        assert f"Example: seqscope {command}" in seqscope(command, "--help").stdout
+        assert f"Example: seqscope {command}" in seqscope_here(command, "--help").stdout
 
 
-def test_version():
-    assert seqscope("--version").stdout == f"seqscope {sq.__version__}\n"
+def test_version(seqscope_here):
+    assert seqscope_here("--version").stdout == f"seqscope {sq.__version__}\n"

@@ -4,10 +4,11 @@ import sys
 import pytest
 
 from seqscope import errors
-from seqscope.errors import DataError, LayerError, MissingPackageError, ModelError, SeqscopeError, UnsupportedError
+from seqscope.errors import DataError, LayerError, MissingPackageError, ModelError, SampleError, SeqscopeError, UnsupportedError
 
 LEAVES = [
     (DataError, ValueError),
+    (SampleError, IndexError),
     (ModelError, ValueError),
     (LayerError, LookupError),
     (UnsupportedError, SeqscopeError),
@@ -33,6 +34,15 @@ def test_an_error_comes_whole_out_of_another_process(error):
     assert type(there) is error
     assert str(there) == str(caught.value) == "what went wrong\n  in predict(X) of Net"
     assert there.message == "what went wrong"
+
+
+@pytest.mark.parametrize("error", [error for error, _ in LEAVES], ids=lambda kind: kind.__name__)
+def test_an_error_can_be_made_as_dask_makes_those_of_its_workers(error):
+    """By `__new__` and then the attributes, as tblib does, which `distributed` installs."""
+    sent = error("what went wrong")
+    received = error.__new__(error, *sent.args)
+    received.__dict__.update(sent.__dict__)
+    assert str(received) == "what went wrong"
 
 
 def test_the_call_is_named_once_by_the_innermost_verb():

@@ -659,7 +659,7 @@ def test_values_that_are_masked_are_not_used():
         (np.zeros((3, 0), int), "Sequence 0 has no steps"),
         ([np.zeros((2, 3)), np.zeros((0, 3))], "Sequence 1 has no steps"),
         ([np.zeros(2), np.zeros(0)], "Sequence 1 has no steps"),
-        ([[1, 2], []], "Sequence 1 has no steps"),
+        ([[1.0, 2.0], []], "Sequence 1 has no steps"),
         ([[]], "Sequence 0 has no steps"),
         ([np.full((2, 3), np.nan)], "Sequence 0 has no steps"),
         (xr.DataArray(np.zeros((0, 3)), dims=("time", "channel")), "no steps"),

@@ -17,6 +17,7 @@ PUBLIC = {
 ERRORS = {
     "SeqscopeError": (Exception,),
     "DataError": (seqscope.errors.SeqscopeError, ValueError),
+    "SampleError": (seqscope.errors.SeqscopeError, IndexError),
     "ModelError": (seqscope.errors.SeqscopeError, ValueError),
     "LayerError": (seqscope.errors.SeqscopeError, LookupError),
     "UnsupportedError": (seqscope.errors.SeqscopeError,),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import seqscope as sq
 from seqscope import Sequences
-from seqscope.errors import DataError
+from seqscope.errors import DataError, SampleError
 from seqscope.sequences import as_sequences
 
 N, T, C = 3, 4, 2
@@ -390,8 +390,9 @@ def test_a_position_may_be_an_array_without_axes(position):
 
 @pytest.mark.parametrize("position", [3, -4, 99])
 def test_a_position_that_is_not_there_is_an_index_error_that_says_which_are(position):
-    with pytest.raises(IndexError, match=f"no sequence {position}: the positions go from 0 to 2"):
+    with pytest.raises(SampleError, match=f"no sample {position}: the positions go from 0 to 2") as caught:
         Sequences(ragged([4, 2, 3]))[position]
+    assert isinstance(caught.value, IndexError)  # what Python's own `for` and `reversed` go by
 
 
 def test_going_through_gives_every_sequence_once():
@@ -421,7 +422,7 @@ def test_an_empty_selection_is_refused(key):
     ids=str,
 )
 def test_a_selection_that_does_not_fit_is_refused_with_what_there_is(key, words):
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(SampleError) as caught:
         Sequences(ragged([4, 2, 3]))[key]
     assert words in str(caught.value)
     assert "3 sequences, 2 to 4 steps, 2 channels" in str(caught.value)

@@ -14,7 +14,6 @@ from seqscope import files
 from seqscope._version import __version__
 from seqscope.errors import SeqscopeError, UnsupportedError
 from seqscope.scope import Scope
-from seqscope.sequences import Sequences
 
 app = typer.Typer(
     name="seqscope",
@@ -82,31 +81,30 @@ def activations(
         files.writer_for(output)
         files.check_output(output, force=force)
     if plot is not None:
+        files.check_picture(plot)
         files.check_output(plot, force=force)
     scope = Scope(files.open_model(model, weights), layout=layout)
     sequences = scope.sequences(files.read_data(data))
+    shown = sequences[sample]
     result = scope.activations(sequences, layer)
     if output is not None:
         files.write_result(result, output, force=force)
         Console(stderr=True).print(f"{_sizes(result)} written to {output}", soft_wrap=True, highlight=False)
     if plot is not None:
-        _plot_sample(sequences, result, sample, plot)
+        _plot_sample(shown, result, sample, plot)
 
 
-def _plot_sample(sequences: Sequences, result: xr.DataArray | xr.DataTree, sample: int, file: Path) -> None:
+def _plot_sample(shown: xr.DataArray, result: xr.DataArray | xr.DataTree, sample: int, file: Path) -> None:
     """Draw one sample's input above one layer's units."""
     if isinstance(result, xr.DataTree):
         raise UnsupportedError("A picture shows one layer: name it with --layer.")
     _draw_without_screen()
     from seqscope import plot as plots
 
-    chosen = result if sequences.single else result.isel(sample=sample)
-    panels = plots.activations(sequences[sample], chosen, title=f"{result.attrs['layer']}, sample {sample}")
+    chosen = result.isel(sample=sample) if "sample" in result.dims else result
+    panels = plots.activations(shown, chosen, title=f"{result.attrs['layer']}, sample {sample}")
     figure: Any = panels["input"].get_figure(root=True)
-    try:
-        figure.savefig(file, dpi=150)
-    except ValueError as error:
-        raise UnsupportedError(f"The picture can't be written as '{file.suffix}': {error}") from error
+    figure.savefig(file, dpi=150)
     Console(stderr=True).print(f"Sample {sample} drawn in {file}", soft_wrap=True, highlight=False)
 
 

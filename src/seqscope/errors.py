@@ -2,6 +2,7 @@
 
     SeqscopeError
     ├── DataError            the data: shape, layout, lengths, NaN, kind of array   (also a ValueError)
+    ├── SampleError          a sample that is not there                             (also an IndexError)
     ├── ModelError           the model: can't be opened, can't be run               (also a ValueError)
     ├── LayerError           a layer that does not exist or never ran               (also a LookupError)
     ├── UnsupportedError     what this engine, or this model, can't do
@@ -36,6 +37,10 @@ class SeqscopeError(Exception):
 
 class DataError(SeqscopeError, ValueError):
     """The data can't be used as given."""
+
+
+class SampleError(SeqscopeError, IndexError):
+    """A sample was asked for that is not there."""
 
 
 class ModelError(SeqscopeError, ValueError):

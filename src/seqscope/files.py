@@ -20,6 +20,8 @@ from seqscope.engines.base import load_weights
 from seqscope.errors import DataError, ModelError, OutputExistsError, SeqscopeError, UnsupportedError, nearest, quoted
 from seqscope.sequences import Sequences
 
+_PICTURES = (".png", ".svg", ".pdf")
+
 # The names under which people save data, the likeliest first.
 _DATA_NAMES = ("X", "x", "data", "values", "series", "steps")
 _LABEL_NAMES = ("y", "labels", "label")
@@ -161,6 +163,18 @@ def _made(module: str, name: str) -> Any:
 
 
 # Results
+
+
+def check_picture(path: Path) -> None:
+    """Make sure that pictures can be written in the form that a file's ending names.
+
+    Raises
+    ------
+    UnsupportedError
+        They can't.
+    """
+    if path.suffix.lower() not in _PICTURES:
+        raise UnsupportedError(f"A picture can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(_PICTURES)}.")
 
 
 def check_output(path: Path, *, force: bool) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from seqscope import labelled, layouts
-from seqscope.errors import DataError
+from seqscope.errors import DataError, SampleError
 from seqscope.intake import Intake, as_array, shared_clock, take_in
 
 
@@ -159,7 +159,7 @@ class Sequences:
         try:
             rows = np.arange(len(self))[key if isinstance(key, slice) else np.asarray(key)]
         except IndexError as error:
-            raise DataError(f"The selection does not fit: {error} ({self.describe()}).") from error
+            raise SampleError(f"The selection does not fit: {error} ({self.describe()}).") from error
         if not rows.size:
             raise DataError(f"The selection {key!r} holds no sequence (there are {len(self)}).")
         return self._take(rows)
@@ -169,7 +169,7 @@ class Sequences:
 
     def _one(self, row: int) -> xr.DataArray:
         if not -len(self) <= row < len(self):
-            raise IndexError(f"There is no sequence {row}: the positions go from 0 to {len(self) - 1}.")
+            raise SampleError(f"There is no sample {row}: the positions go from 0 to {len(self) - 1}.")
         rows = np.array([row % len(self)])
         part = self._take(rows)
         part.single = True
