@@ -1,7 +1,7 @@
 """What all tests share: one thread, one seed, a small trained-looking network and ragged data for it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -22,9 +22,7 @@ hypothesis.settings.load_profile("seqscope")
 class Reader(nn.Module):
     """A recurrent net that reads a series and tells classes apart from its last step."""
 
-    def __init__(
-        self, cell: type[nn.RNNBase] = nn.LSTM, channels: int = 3, units: int = 5, outputs: int = 2, **options: bool
-    ) -> None:
+    def __init__(self, cell: type[nn.RNNBase] = nn.LSTM, channels: int = 3, units: int = 5, outputs: int = 2, **options: bool) -> None:
         super().__init__()
         self.rnn = cell(channels, units, batch_first=True, **options)
         self.fc = nn.Linear(units * (2 if self.rnn.bidirectional else 1), outputs)
@@ -62,3 +60,12 @@ def ragged() -> list[np.ndarray]:
     """Five series of 3 channels and 7, 4, 9, 4, 1 steps."""
     random = np.random.default_rng(2)
     return [random.standard_normal((length, 3)) for length in (7, 4, 9, 4, 1)]
+
+
+@pytest.fixture
+def _threads_take_turns_often() -> Iterator[None]:
+    """Make it likely that threads which must not meet do meet."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

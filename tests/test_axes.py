@@ -160,7 +160,7 @@ def test_layer_with_its_own_clock_has_steps_and_no_time():
     model = Inside(
         lambda net, x: net.pool(net.conv(x)).mean(-1), conv=nn.Conv1d(3, 5, 3, stride=2, padding=1), pool=nn.MaxPool1d(2, stride=1)
     )
-    x = [one for one in series(3, 8)] + [one for one in series(2, 12)]
+    x = [*series(3, 8), *series(2, 12)]
     found = sq.Scope(model).activations(x)
     for row, one in enumerate(x):
         conv = ref.conv1d(model.conv, one)
@@ -373,7 +373,7 @@ def test_output_that_lost_its_sample_axis_to_squeeze():
     x = series()
     scope = sq.Scope(model)
     assert_close(scope.predict(x).squeeze("output"), ref.linear(model.fc, ref.hidden(model.rnn, x)[:, -1])[:, 0])
-    scope.layers
+    assert scope.layers.names == ("rnn", "fc")
     try:
         found = scope.predict(x[:1])
     except sq.errors.SeqscopeError:
@@ -436,6 +436,21 @@ def test_tokens_that_are_all_the_same(fill, samples):
     found = sq.Scope(model).activations(ids, "norm")
     assert found.dims == ("sample", "time", "unit")
     assert_close(found, ref.layer_norm(model.norm, hidden))
+
+
+def test_complex_values_are_kept_whole(ragged):
+    """As nets give that work on spectra: the frequencies follow the length, and are a clock of their own."""
+
+    class Spectrum(nn.Module):
+        def forward(self, x):
+            return torch.fft.fft(x, dim=1) * 1j
+
+    model = recurrent(lambda net, x: net.spectrum(net.rnn(x)[0]).abs().mean(1), spectrum=Spectrum())
+    found = sq.Scope(model).activations(ragged, "spectrum")
+    for row, one in enumerate(ragged):
+        expected = np.fft.fft(ref.stack(model.rnn, one)[-1], axis=0) * 1j
+        np.testing.assert_allclose(found[row, : len(one)], expected, atol=1e-12)
+        assert found[row, len(one) :].isnull().all()
 
 
 def test_data_that_does_not_vary():

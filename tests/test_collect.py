@@ -3,14 +3,14 @@
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import reference as ref
 import torch
 from hypothesis import given, settings
-from tolerances import assert_close
 from torch import nn
 
+import reference as ref
 import seqscope as sq
 from seqscope.errors import LayerError, TooLargeError
+from tolerances import assert_close
 
 
 class Net(nn.Module):
@@ -51,7 +51,7 @@ NETS = {
     "same-padded convolution": convolution,
 }
 
-lengths_of_samples = st.lists(st.integers(1, 12), min_size=1, max_size=9)
+lengths_of_samples = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 # Values that leave no gate at rest: large, tiny and equal ones among them.
 values = st.floats(-20, 20, width=32)
 
@@ -63,6 +63,7 @@ def sequences_of(lengths, value, seed):
 
 @pytest.mark.parametrize("make", NETS.values(), ids=NETS.keys())
 @given(lengths=lengths_of_samples, value=values, seed=st.integers(0, 99))
+@settings(max_examples=8)
 def test_sequence_alone_equals_the_same_sequence_in_a_ragged_data_set(make, lengths, value, seed):
     torch.manual_seed(0)
     scope = sq.Scope(make())
@@ -81,7 +82,7 @@ def test_sequence_alone_equals_the_same_sequence_in_a_ragged_data_set(make, leng
 
 @pytest.mark.parametrize("make", NETS.values(), ids=NETS.keys())
 @given(lengths=lengths_of_samples, size=st.integers(1, 10), seed=st.integers(0, 99))
-@settings(max_examples=10)
+@settings(max_examples=6)
 def test_result_does_not_depend_on_the_batch_size(make, lengths, size, seed):
     torch.manual_seed(0)
     scope = sq.Scope(make())
@@ -92,8 +93,8 @@ def test_result_does_not_depend_on_the_batch_size(make, lengths, size, seed):
         assert_close(parts[name].activations, whole[name].activations)
 
 
+@settings(max_examples=12)
 @given(lengths=lengths_of_samples, size=st.one_of(st.none(), st.integers(1, 10)), seed=st.integers(0, 99))
-@settings(max_examples=30)
 def test_every_result_stands_at_its_own_sample(lengths, size, seed):
     torch.manual_seed(0)
     model = recurrent(nn.GRU)
@@ -116,6 +117,7 @@ def test_every_result_stands_at_its_own_sample(lengths, size, seed):
     picked=st.lists(st.integers(0, 7), min_size=1, max_size=12, unique=True),
     padding=st.sampled_from([np.nan, 0.0, 1e6]),
 )
+@settings(max_examples=10)
 def test_part_of_a_padded_block_equals_the_same_part_of_the_result(picked, padding):
     torch.manual_seed(0)
     random = np.random.default_rng(0)

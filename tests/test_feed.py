@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-import reference as ref
 import torch
-from tolerances import assert_close
 from torch import nn
 
+import reference as ref
 import seqscope as sq
 from seqscope.errors import DataError, ModelError
+from tolerances import assert_close
 
 
 def series(n_samples=4, n_steps=9, n_channels=3, seed=1):
@@ -36,16 +36,12 @@ def lstm(batch_first, *, bidirectional=False, units=5):
 
 
 def convolution(*, transposes):
-    return Net(
-        lambda net, x: net.conv(x.transpose(1, 2) if transposes else x).relu().mean(-1), conv=nn.Conv1d(3, 5, 3, padding="same")
-    )
+    return Net(lambda net, x: net.conv(x.transpose(1, 2) if transposes else x).relu().mean(-1), conv=nn.Conv1d(3, 5, 3, padding="same"))
 
 
 def tokens(batch_first):
     place = (slice(None), -1) if batch_first else -1
-    return Net(
-        lambda net, ids: net.rnn(net.embed(ids))[0][place], embed=nn.Embedding(7, 3), rnn=nn.GRU(3, 5, batch_first=batch_first)
-    )
+    return Net(lambda net, ids: net.rnn(net.embed(ids))[0][place], embed=nn.Embedding(7, 3), rnn=nn.GRU(3, 5, batch_first=batch_first))
 
 
 def attention(batch_first):
@@ -101,7 +97,7 @@ def test_layout_is_found_without_data(make, layout):
     assert sq.Scope(make()).layers.input.layout == layout
 
 
-@pytest.mark.parametrize("shape", [(4, 9, 3), (3, 3, 3), (3, 9, 3), (1, 3, 3), (2, 1, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(4, 9, 3), (3, 3, 3), (2, 1, 3)], ids=str)
 @pytest.mark.parametrize(("make", "layout"), MODELS.values(), ids=MODELS.keys())
 def test_array_in_the_layout_of_the_model_is_what_the_model_runs_on(make, layout, shape):
     """And data that knows its own axes gives the same."""
@@ -174,7 +170,7 @@ def test_layout_that_fits_in_several_ways_is_asked_for(model):
     with pytest.raises(ModelError, match=r"(?s)layout .* can't be told.*Scope\(model, layout='NT"):
         sq.Scope(model).predict(x)
     with pytest.raises(ModelError, match=r"layout"):
-        sq.Scope(model).layers
+        _ = sq.Scope(model).layers
 
 
 @pytest.mark.parametrize("layout", ["NTC", "TNC"])
@@ -202,9 +198,20 @@ def test_model_whose_output_says_nothing_is_not_taken_for_another_layout(samples
     try:
         found = sq.Scope(model).activations(list(x), "rnn")
     except ModelError as error:
-        assert "layout" in str(error)
-        return
-    assert_close(found, ref.hidden(model.rnn, x))
+        told = str(error)
+    else:
+        told = "layout found"
+        assert_close(found, ref.hidden(model.rnn, x))
+    assert "layout" in told
+
+
+@pytest.mark.parametrize("form", ["array", "list"])
+def test_model_that_mixes_the_samples_is_refused(form):
+    """Batch norm without running statistics: what comes out depends on who shares the batch, in evaluation mode too."""
+    norm = nn.BatchNorm1d(5, track_running_stats=False)
+    model = Net(lambda net, x: net.norm(net.conv(x)).relu().mean(-1), conv=nn.Conv1d(3, 5, 3), norm=norm)
+    with pytest.raises(sq.errors.SeqscopeError):
+        sq.Scope(model).predict(series().transpose(0, 2, 1) if form == "array" else list(series()))
 
 
 def test_three_outputs_of_which_the_middle_one_answers_are_no_samples():
@@ -226,7 +233,9 @@ def test_unknown_layout_is_refused():
 
 
 @pytest.mark.parametrize("n_channels", [1, 2, 4, 5, 12])
-@pytest.mark.parametrize(("make", "layout"), [(lambda: lstm(True), "NTC"), (lambda: lstm(False), "TNC"), (lambda: convolution(transposes=False), "NCT")])
+@pytest.mark.parametrize(
+    ("make", "layout"), [(lambda: lstm(True), "NTC"), (lambda: lstm(False), "TNC"), (lambda: convolution(transposes=False), "NCT")]
+)
 def test_wrong_number_of_channels_names_both_numbers_and_the_layout(make, layout, n_channels):
     """5 is the width that a layer inside takes."""
     for seen_before in (False, True):

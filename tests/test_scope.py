@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-import reference as ref
 import torch
 import xarray as xr
-from tolerances import assert_close
 from torch import nn
 
+import reference as ref
 import seqscope as sq
 from seqscope.errors import DataError, LayerError, ModelError
+from tolerances import assert_close
 
 
 class Net(nn.Module):
@@ -208,7 +208,14 @@ def test_names_of_outputs_come_from_the_scope_or_the_data(reader, block):
 
 def test_results_carry_what_is_needed_to_cite_them(reader, block):
     found = sq.Scope(reader).activations(block, "rnn")
-    said = {"layer": "rnn", "kind": "lstm", "model": "Reader", "framework": "torch", "method": "activations", "seqscope_version": sq.__version__}
+    said = {
+        "layer": "rnn",
+        "kind": "lstm",
+        "model": "Reader",
+        "framework": "torch",
+        "method": "activations",
+        "seqscope_version": sq.__version__,
+    }
     assert said.items() <= found.attrs.items()
     assert sq.Scope(reader).predict(block).attrs["method"] == "predict"
 

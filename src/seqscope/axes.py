@@ -1,8 +1,9 @@
 """What the axes of a layer's value are: which follows the samples, which the time.
 
-A recurrent or convolution layer says so by its kind. For all others the model is asked: where one sample is changed, the sample axis
-answers at that sample alone; where the input gets longer, the time axis does too; where an early or a late step is changed, the time
-axis answers early or late. What answers to nothing keeps a neutral name (`axis_1`): a neutral name is honest, a wrong one is a bug.
+A recurrent or convolution layer says so by its kind. For all others the model is asked: where the batch gets more samples, the sample
+axis gets longer; where the input gets longer, the time axis does; in a model of a fixed length, the time axis answers early to a
+change of the first step and late to one of the last. What answers to nothing keeps a neutral name (`axis_1`): a neutral name is
+honest, a wrong one is a bug.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from functools import cached_property
 
 import numpy as np
 
-from seqscope.engines.base import Forward
 from seqscope.errors import DataError, LayerError, ModelError
-from seqscope.feed import N_TRIED, Feed, moved
+from seqscope.feed import N_MORE, N_TRIED, Feed, follows_samples, moved
 from seqscope.labelled import CALL, SAMPLE, TIME, UNIT
+from seqscope.randomness import state_kept
 
 # The model's own output among captured values.
 OUTPUT_VALUE = ""
@@ -52,6 +53,8 @@ class Reading:
         value = np.stack(calls) if self.several_calls and len(calls) == 1 else stacked(calls)
         if self.folded is not None:
             value = _unfold(value, self.folded, n_samples, sample_first=self.dims[self.folded] == SAMPLE)
+        if value.ndim != len(self.dims):
+            raise LayerError(f"gave a value of shape {value.shape} for {n_samples} samples, and one with axes {self.dims} before")
         return value.transpose([self.dims.index(dim) for dim in self.order])
 
 
@@ -118,39 +121,64 @@ class _Probe:
     def __init__(self, feed: Feed, values: np.ndarray, capture: Sequence[str]) -> None:
         self._feed, self._capture = feed, capture
         self._batch = _small_batch(values)
-        self.n_steps = self._batch.shape[1]
         self.base = self._run(self._batch)
+        if self.n_steps == 1 and (longer := self._tiled(_LONGER)) is not None:  # in one step, steps can't be told from calls
+            self._batch, self.base = longer
+
+    @property
+    def n_steps(self) -> int:
+        """The length of the small batch."""
+        return self._batch.shape[1]
 
     def read(self, address: str) -> Reading:
-        """Read the axes of one value from how it answers."""
+        """Read the axes of one value from how it answers.
+
+        Raises
+        ------
+        LayerError
+            No axis follows the samples, or the calls of the layer can't be put side by side.
+        """
         several_calls = len(self.base[address]) > 1
         runs = {name: None if run is None or address not in run else stacked(run[address]) for name, run in self._runs.items()}
         reading, answers = _find_samples(_Answers(base=stacked(self.base[address]), **runs))
+        if SAMPLE not in reading.dims:
+            raise LayerError(f"gives values of shape {answers.base.shape} for {N_TRIED} samples, in which no axis follows the samples")
         return _find_time(replace(reading, several_calls=several_calls), answers, self.n_steps)
 
     def _run(self, batch: np.ndarray) -> _Values:
-        forward: Forward = self._feed.forward(batch, self._capture)
+        with state_kept():  # so that a model which draws noise draws the same in every run
+            forward = self._feed.forward(batch, self._capture)
         return {OUTPUT_VALUE: [forward.output], **forward.captured}
 
     @cached_property
     def _runs(self) -> dict[str, _Values | None]:
         """The changed batches, run once, when the first value needs them."""
-        sample, early, late = (np.zeros(self._batch.shape[:2], bool) for _ in range(3))
+        batch = self._batch
+        sample, early, late = (np.zeros(batch.shape[:2], bool) for _ in range(3))
         sample[1], early[:, 0], late[:, -1] = True, True, True
         changes = {"sample": sample, "early": early, "late": late}
-        return {name: self._run(_change(self._batch, where)) for name, where in changes.items()} | {"resized": self._resized()}
+        runs: dict[str, _Values | None] = {name: self._run(_change(batch, where)) for name, where in changes.items()}
+        more = np.concatenate([batch, _change(batch, np.ones(batch.shape[:2], bool))])[:N_MORE]
+        return runs | {"more": self._run(more), "resized": self._resized()}
 
     def _resized(self) -> _Values | None:
         """Run a longer batch, or a shorter one; a model of a fixed length runs on neither."""
-        longer = np.concatenate([self._batch, _change(self._batch, np.ones(self._batch.shape[:2], bool))], axis=1)
-        for n_steps in (self.n_steps + max(4, self.n_steps // 2), self.n_steps // 2):
-            if 0 < n_steps <= longer.shape[1]:
-                try:
-                    return self._run(longer[:, :n_steps])
-                except (ModelError, DataError):
-                    continue
+        for n_steps in (self.n_steps + max(_LONGER, self.n_steps // 2), self.n_steps // 2):
+            if n_steps and (run := self._tiled(n_steps)) is not None:
+                return run[1]
         return None
 
+    def _tiled(self, n_steps: int) -> tuple[np.ndarray, _Values] | None:
+        """The small batch repeated to another length, and what the model gives for it, if it takes that length."""
+        batch = self._batch[:, np.arange(n_steps) % self.n_steps]
+        try:
+            return batch, self._run(batch)
+        except (ModelError, DataError):
+            return None
+
+
+# Steps by which a longer batch is longer, at least.
+_LONGER = 4
 
 _Values = dict[str, list[np.ndarray]]
 
@@ -179,17 +207,20 @@ def _change(batch: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Answers:
-    """One layer's value on the small batch, and what it became when one sample, the first step, the last step or the length changed."""
+    """One layer's value on the small batch, and what it became when a sample, the first or last step, the number of samples or the
+    length changed.
+    """
 
     base: np.ndarray
     sample: np.ndarray | None
+    more: np.ndarray | None
     early: np.ndarray | None
     late: np.ndarray | None
     resized: np.ndarray | None
 
     def unfolded(self, axis: int, *, sample_first: bool) -> _Answers:
         """The same with samples and steps taken apart in one axis."""
-        there = {item.name: value for item in fields(self) if (value := getattr(self, item.name)) is not None}
+        there = {item.name: value for item in fields(self) if (value := getattr(self, item.name)) is not None and item.name != "more"}
         return replace(self, **{name: _unfold(value, axis, N_TRIED, sample_first=sample_first) for name, value in there.items()})
 
     @property
@@ -208,17 +239,17 @@ class _Answers:
 
 def _find_samples(answers: _Answers) -> tuple[Reading, _Answers]:
     """Find the axis that follows the samples, taking a folded one apart; all other axes stay nameless ("")."""
-    shape = answers.base.shape
+    shape, more = answers.base.shape, answers.more
     for axis, size in enumerate(shape):
+        if more is None or not follows_samples(answers.base, more, axis):
+            continue
         before, after = ("",) * axis, ("",) * (len(shape) - axis - 1)
         where, per_sample = np.flatnonzero(answers.moved(answers.sample, axis)), size // N_TRIED
-        if size % N_TRIED or not size or len(where) != per_sample:
-            continue
-        if per_sample == 1 and where[0] == 1:
+        if per_sample == 1 and set(where) <= {1}:  # nothing answers in a layer that is dead
             return Reading((*before, SAMPLE, *after)), answers
-        if per_sample > 1 and (where // per_sample == 1).all():
+        if where.size and (where // per_sample == 1).all():
             return Reading((*before, SAMPLE, "", *after), folded=axis), answers.unfolded(axis, sample_first=True)
-        if per_sample > 1 and (where % N_TRIED == 1).all():
+        if where.size and (where % N_TRIED == 1).all():
             return Reading((*before, "", SAMPLE, *after), folded=axis), answers.unfolded(axis, sample_first=False)
     return Reading(("",) * len(shape)), answers
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from seqscope import memory, progress
 from seqscope.axes import OUTPUT_VALUE, Reading
-from seqscope.errors import LayerError, about_layer
+from seqscope.errors import DataError, LayerError, about_layer
 from seqscope.feed import Feed
-from seqscope.labelled import SAMPLE, TIME
+from seqscope.labelled import TIME
 from seqscope.selection import layer_of
 from seqscope.sequences import Batch, Sequences
 
@@ -68,6 +68,8 @@ def collect(
     LayerError
         A value was not seen, or not for every batch, or has no axis that follows the samples.
     """
+    if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
+        raise DataError(f"The batch size is {batch_size!r}: expected a whole number, 1 or more.")
     size = batch_size or _rows_for(feed, sequences, readings, capture)
     kept: dict[str, Collected] = {}
     batches = progress.tracked(_sized(sequences.batches(size)), total=len(sequences), what="Running", show=show_progress)
@@ -76,6 +78,7 @@ def collect(
             values = _values(feed, batch, readings, capture)
             if not kept:
                 kept = _allocated(values, readings, sequences)
+                _check_order(feed, batch, readings, capture, values)
             writer.write(kept, values, batch)
     return kept
 
@@ -109,7 +112,7 @@ class _Writer:
 def _place_all(kept: Mapping[str, Collected], values: dict[str, np.ndarray], batch: Batch) -> None:
     """Write the values of a batch, giving up each as it is written."""
     for address in list(values):
-        with about_layer(layer_of(address) or "output"):
+        with about_layer(layer_of(address)):
             _place(kept[address], values.pop(address), batch)
 
 
@@ -119,7 +122,7 @@ def _values(feed: Feed, batch: Batch, readings: Mapping[str, Reading], capture: 
     seen = {OUTPUT_VALUE: [forward.output], **forward.captured}
     values: dict[str, np.ndarray] = {}
     for address, reading in readings.items():
-        with about_layer(layer_of(address) or "output"):
+        with about_layer(layer_of(address)):
             values[address] = _value(seen.get(address), reading, len(batch.values))
     return values
 
@@ -138,15 +141,35 @@ def _rows_for(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading],
     return int(np.clip(BATCH_BYTES // max(1, per_row), 1, MOST_ROWS))
 
 
+def _check_order(
+    feed: Feed, batch: Batch, readings: Mapping[str, Reading], capture: Sequence[str], values: Mapping[str, np.ndarray]
+) -> None:
+    """Make sure that the rows of a batch are its samples in their order, where the model is told the lengths and may sort by them.
+
+    Sorting sequences of equal length may put them in any order. So the batch is run again with its samples moved on by one, and
+    every row must have moved on with them.
+
+    Raises
+    ------
+    LayerError
+        They have not.
+    """
+    if not feed.engine.takes_lengths or len(batch.values) == 1:
+        return
+    moved_on = _values(feed, Batch(batch.rows, np.roll(batch.values, 1, axis=0)), readings, capture)
+    for address, value in values.items():
+        expected, found = np.roll(value, 1, axis=0).astype(np.complex128), moved_on[address].astype(np.complex128)
+        tolerance = 1e-3 * np.nanmax(np.abs(expected), initial=0.0)
+        with about_layer(layer_of(address)):
+            if not np.allclose(found, expected, rtol=0, atol=tolerance, equal_nan=True):
+                raise LayerError("gives the samples of a batch in another order than they came in: take one at a time, with batch_size=1")
+
+
 def _value(calls: list[np.ndarray] | None, reading: Reading, n_samples: int) -> np.ndarray:
     """One value of a batch in canonical order, its sample axis checked."""
     if calls is None:
         raise LayerError("ran for some sequences and not for others")
     value = reading.apply(calls, n_samples)
-    if reading.order[0] != SAMPLE:
-        if n_samples > 1:
-            raise LayerError(f"gives values of shape {value.shape} in which no axis follows the samples")
-        value = value[None]
     if value.shape[0] != n_samples:
         raise LayerError(f"gave {value.shape[0]} rows for {n_samples} sequences")
     return value
@@ -160,13 +183,9 @@ def _allocated(values: Mapping[str, np.ndarray], readings: Mapping[str, Reading]
     needed = sum(int(np.prod(shape)) * dtypes[address].itemsize for address, shape in shapes.items())
     memory.check_fits(needed, "the result")
     return {
-        address: Collected(np.empty(shapes[address], dtypes[address]), _dims(reading), on_input_clock=TIME in reading.dims)
+        address: Collected(np.empty(shapes[address], dtypes[address]), reading.order, on_input_clock=TIME in reading.dims)
         for address, reading in readings.items()
     }
-
-
-def _dims(reading: Reading) -> tuple[str, ...]:
-    return reading.order if reading.order[0] == SAMPLE else (SAMPLE, *reading.order)
 
 
 def _result_type(dtype: np.dtype, *, ragged: bool) -> np.dtype:

@@ -79,11 +79,12 @@ def in_call(describe: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def about_layer(name: str) -> Iterator[None]:
-    """Put the layer's name in front of a short message ("never ran") that passes through."""
+    """Put the layer's name in front of a short message ("never ran") that passes through; "" is the model's output."""
     try:
         yield
     except LayerError as error:
-        raise LayerError(f"The layer '{name}' {error.message}.") from error
+        subject = f"The layer '{name}'" if name else "The model's output"
+        raise LayerError(f"{subject} {error.message}.") from error
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:

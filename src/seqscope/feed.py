@@ -1,7 +1,7 @@
 """Batches into a model in the layout that it takes, and errors about shapes in words.
 
-The layout is found by trying: the samples of a batch do not see each other, so a layout is the right one where changing one sample
-changes that sample's output and no other. That holds for every framework and needs no knowledge of the layers.
+The layout is found by trying: the samples of a batch do not see each other, so a layout is the right one where more samples give more
+output, and changing one of them changes its own part of it and no other. That holds for every framework and needs no knowledge of the layers.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 from seqscope import layouts
 from seqscope.engines.base import Engine, Forward
 from seqscope.errors import DataError, ModelError, quoted
+from seqscope.randomness import state_kept
 
-# Samples in a trial batch: an odd one out with a neighbour on each side.
-N_TRIED = 3
+# Samples in a trial batch: an odd one out with a neighbour on each side. And in a larger one, to see which axis grows with them.
+N_TRIED, N_MORE = 3, 5
 # Lengths tried where no data tells one: recurrent nets run on the first, deep valid convolutions need more.
 LENGTHS_TRIED = (17, 131, 1031)
 
@@ -60,22 +61,26 @@ class Feed:
         hints = self.engine.input_hints
         if hints and (values.ndim == 2) not in {hint.is_tokens for hint in hints}:
             return self._wrong_kind(values)
-        if hints and values.ndim == 3 and values.shape[2] not in {hint.size for hint in hints}:
+        known = {self.width} if self.width else {hint.size for hint in hints}
+        if known and values.ndim == 3 and values.shape[2] not in known:
             return self._wrong_width(values)
         shape = "x".join(str(size) for size in layouts.to_model(values, self.layout).shape)
         return ModelError(f"{error.message} (on a batch of shape {shape}, layout {layouts.in_words(self.layout)})")
 
     def _wrong_kind(self, values: np.ndarray) -> DataError:
         """Tokens where floats are meant, or floats where tokens are."""
-        first = f"its layer '{self.engine.input_hints[0].layer}'" if self.engine.input_hints else "it"
+        takes_tokens = values.ndim == 3
+        hint = next((hint for hint in self.engine.input_hints if hint.is_tokens == takes_tokens and self.width in (None, hint.size)), None)
+        first = f"its layer '{hint.layer}'" if hint else "it"
+        width = hint.size if hint else self.width
         if values.ndim == 2:
             return DataError(
-                f"Integer tokens were given, and the model takes series of floats: {first} has {self._expected_width} channels. "
+                f"Integer tokens were given, and the model takes series of floats: {first} has {width} channels. "
                 "(A 2-D integer array (sample, time) is read as tokens: give a 3-D array, or a list of 2-D arrays (time, channel).)"
             )
         return DataError(
-            f"Series of {values.shape[2]} channels were given, and the model takes integer tokens: {first} knows "
-            f"{self._expected_width} of them. Give a 2-D integer array (sample, time)."
+            f"Series of {values.shape[2]} channels were given, and the model takes integer tokens: {first} knows {width} of them. "
+            "Give a 2-D integer array (sample, time)."
         )
 
     @property
@@ -102,12 +107,12 @@ class Trial:
     width: int
     is_tokens: bool
 
-    def batch(self, seed: int = 0) -> np.ndarray:
+    def batch(self, n_samples: int = N_TRIED, *, seed: int = 0) -> np.ndarray:
         """Seeded noise of these sizes, (sample, time, channel) or (sample, time)."""
         random = np.random.default_rng(seed)
         if self.is_tokens:
-            return random.integers(0, self.width, (N_TRIED, self.n_steps))
-        return random.standard_normal((N_TRIED, self.n_steps, self.width))
+            return random.integers(0, self.width, (n_samples, self.n_steps))
+        return random.standard_normal((n_samples, self.n_steps, self.width))
 
 
 def find_feed(engine: Engine, trials: Iterable[Trial], layout: str | None) -> tuple[Feed, Trial] | None:
@@ -120,57 +125,79 @@ def find_feed(engine: Engine, trials: Iterable[Trial], layout: str | None) -> tu
     """
     for trial in trials:
         known = layouts.TOKEN_LAYOUTS if trial.is_tokens else layouts.SERIES_LAYOUTS
-        candidates = [name for name in known if layout in (None, name)]
-        fitting = [name for name in candidates if _fits(Feed(engine, name), trial, alone=len(candidates) == 1)]
+        feeds = [Feed(engine, name, trial.width) for name in known if layout in (None, name)]
+        fitting = [feed for feed in feeds if (_runs(feed, trial) if layout else _fits(feed, trial))]
         if len(fitting) > 1:
+            names = [feed.layout for feed in fitting]
             raise ModelError(
-                f"The layout of the input can't be told: the model runs alike on {quoted(fitting)}. "
-                f"Say which it takes: Scope(model, layout={fitting[0]!r})."
+                f"The layout of the input can't be told: the model runs alike on {quoted(names)}. "
+                f"Say which it takes: Scope(model, layout={names[0]!r})."
             )
         if fitting:
-            return Feed(engine, fitting[0], trial.width), trial
+            return fitting[0], trial
     return None
 
 
-def _fits(feed: Feed, trial: Trial, *, alone: bool) -> bool:
-    """Whether the model runs in this layout and keeps the samples apart; a layout that was said need only run."""
-    batch = trial.batch()
+def _runs(feed: Feed, trial: Trial) -> bool:
+    """Whether the model runs on these sizes: all that there is to ask where the layout was said."""
     try:
-        before = feed.forward(batch).output
-        if alone:
-            return True
-        changed = batch.copy()
-        changed[1] = trial.batch(seed=1)[1]
-        after = feed.forward(changed).output
+        feed.forward(trial.batch())
     except (ModelError, DataError):
         return False
-    return any(np.array_equal(moved(before, after, axis), [False, True, False]) for axis in range(before.ndim))
+    return True
+
+
+def _fits(feed: Feed, trial: Trial) -> bool:
+    """Whether the model runs in this layout, gives more for more samples, and keeps the samples apart."""
+    batch = trial.batch()
+    changed = batch.copy()
+    changed[1] = trial.batch(seed=1)[1]
+    outputs = []
+    for values in (batch, trial.batch(N_MORE), changed):
+        try:
+            with state_kept():  # so that a model which draws noise draws the same in every run
+                outputs.append(feed.forward(values).output)
+        except (ModelError, DataError):
+            return False
+    before, more, after = outputs
+    growing = [axis for axis in range(before.ndim) if follows_samples(before, more, axis)]
+    return before.shape == after.shape and any(set(np.flatnonzero(moved(before, after, axis))) <= {1} for axis in growing)
+
+
+def follows_samples(before: np.ndarray, more: np.ndarray, axis: int) -> bool:
+    """Whether an axis grew as the number of samples did, from `N_TRIED` to `N_MORE`; no other size has that ratio by chance."""
+    return before.ndim == more.ndim and before.shape[axis] > 0 and more.shape[axis] * N_TRIED == before.shape[axis] * N_MORE
 
 
 def moved(before: np.ndarray, after: np.ndarray, axis: int) -> np.ndarray:
     """Which positions along an axis differ between two values of one shape, rounding aside."""
-    before, after = before.astype(np.float64), after.astype(np.float64)
+    exact = np.result_type(before, np.float64)
+    before, after = before.astype(exact), after.astype(exact)
     scale = np.nanmax(np.abs(before), initial=0.0)
     differs = np.abs(after - before) > 1e-6 * (scale if np.isfinite(scale) else 1.0)
     return np.asarray(differs.any(axis=tuple(other for other in range(before.ndim) if other != axis)))
 
 
-def trials_for(engine: Engine, sizes: Sequence[tuple[int, int]], is_tokens: bool | None) -> Iterator[Trial]:
+def trials_for(engine: Engine, sizes: Sequence[tuple[int, int]], is_tokens: bool) -> Iterator[Trial]:
     """Sizes worth trying: the widths that the model's layers take, at the data's lengths and common ones, then the data's own.
 
     Parameters
     ----------
     sizes : sequence of (steps, channels)
         What the data may be, in one layout or another.
-    is_tokens : bool or None
-        What the data is; None where there is none yet: what the model seems to take.
     """
-    hints = engine.input_hints
-    tokens = is_tokens if is_tokens is not None else bool(hints and hints[0].is_tokens)
-    widths = [hint.size for hint in hints if hint.is_tokens == tokens]
+    widths = [hint.size for hint in engine.input_hints if hint.is_tokens == is_tokens]
     lengths = [*(n_steps for n_steps, _ in sizes), *LENGTHS_TRIED]
     pairs = [(n_steps, width) for width in dict.fromkeys(widths) for n_steps in dict.fromkeys(lengths)]
-    pairs += [] if tokens else sizes
-    apart = [(n_steps + 1, width) if n_steps == width else (n_steps, width) for n_steps, width in pairs]
-    for n_steps, width in dict.fromkeys([*apart, *pairs]):  # steps and channels of one number would hide which is which
-        yield Trial(n_steps, width, tokens)
+    pairs += [] if is_tokens else sizes
+    # A length that is also a number of channels would hide which is which, so such a one comes last.
+    apart = [(_apart(n_steps, {width, *widths}), width) for n_steps, width in pairs]
+    for n_steps, width in dict.fromkeys([*apart, *pairs]):
+        yield Trial(n_steps, width, is_tokens)
+
+
+def _apart(n_steps: int, widths: set[int]) -> int:
+    """The next number of steps that is no layer's width."""
+    while n_steps in widths:
+        n_steps += 1
+    return n_steps

@@ -174,7 +174,9 @@ def check_picture(path: Path) -> None:
         They can't.
     """
     if path.suffix.lower() not in _PICTURES:
-        raise UnsupportedError(f"A picture can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(_PICTURES)}.")
+        raise UnsupportedError(
+            f"A picture can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(_PICTURES)}."
+        )
 
 
 def check_output(path: Path, *, force: bool) -> Path:

@@ -97,7 +97,7 @@ def _from_array(array: np.ndarray, layout: str | None) -> Intake:
     if array.ndim == 3:
         return _from_block(layouts.from_model(array, layout if layout in layouts.SERIES_LAYOUTS else "NTC"))
     if array.ndim in (1, 2):  # one sequence is always (time, channel); one channel may come as (time,)
-        intake = _from_block(array.reshape(1, len(array), -1))
+        intake = _from_block((array if array.ndim == 2 else array[:, None])[None])
         intake.single = True
         return intake
     raise DataError(

@@ -149,7 +149,7 @@ class Scope:
             sequences, feed = self._specimen.take_in(X)
             reading = self._specimen.readings(feed, sequences, ())[OUTPUT_VALUE]
             if isinstance(reading, LayerError):
-                raise reading
+                raise ModelError(f"The model's output {reading.message}.")
             found = collect(feed, sequences, {OUTPUT_VALUE: reading}, (), batch_size=batch_size, show_progress=progress)
             return self._label_output(found[OUTPUT_VALUE], sequences)
 

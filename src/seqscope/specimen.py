@@ -5,6 +5,7 @@ How it is fed, what the axes of its layers are, in which order they run: each is
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -87,7 +88,11 @@ class Specimen:
         return self._feed
 
     def _try_out(self, sizes: Sequence[tuple[int, int]], is_tokens: bool | None) -> tuple[Feed, Trial] | None:
-        return find_feed(self.engine, trials_for(self.engine, sizes, is_tokens), self._layout)
+        """Try the kind of input that the data is (or the first layer seems to take), then the other kind."""
+        hints = self.engine.input_hints
+        likely = is_tokens if is_tokens is not None else bool(hints and hints[0].is_tokens)
+        trials = itertools.chain.from_iterable(trials_for(self.engine, sizes, kind) for kind in (likely, not likely))
+        return find_feed(self.engine, trials, self._layout)
 
     # What its values are
 

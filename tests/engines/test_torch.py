@@ -185,9 +185,7 @@ class DenseOnPacked(nn.Module):
 
     def forward(self, x, lengths):
         packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        dense = nn.utils.rnn.PackedSequence(
-            self.fc(packed.data), packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
-        )
+        dense = nn.utils.rnn.PackedSequence(self.fc(packed.data), packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
         return self.rnn(dense)[1][-1]
 
 
@@ -200,6 +198,34 @@ def test_layer_on_packed_steps_never_mixes_samples_up():
     except sq.errors.LayerError:
         return
     assert_close(found, ref.linear(model.fc, x))
+
+
+class Sorting(nn.Module):
+    """Sorts by length on its own, as was the way before torch did so, and brings its output back into order."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.fc = nn.GRU(3, 5, batch_first=True), nn.Linear(5, 2)
+
+    def forward(self, x, lengths):
+        lengths, order = lengths.sort(descending=True)
+        last = self.rnn(pack_padded_sequence(x[order], lengths, batch_first=True))[1][-1]
+        return self.fc(last)[order.argsort()]
+
+
+@pytest.mark.parametrize("samples", [3, 40])
+@pytest.mark.parametrize("name", ["rnn", "fc"])
+def test_model_that_sorts_its_batch_never_mixes_samples_up(name, samples):
+    model, x = ready(Sorting()), series(samples)
+    scope = sq.Scope(model, call=lambda module, batch, lengths: module(batch, lengths))
+    hidden = ref.hidden(model.rnn, x)
+    assert_close(scope.predict(x), ref.linear(model.fc, hidden[:, -1]))
+    try:
+        found = scope.activations(x, name)
+    except sq.errors.LayerError:
+        assert samples == 40
+        return
+    assert_close(found, {"rnn": hidden, "fc": ref.linear(model.fc, hidden[:, -1])}[name])
 
 
 def test_lengths_given_to_call_are_those_of_the_sequences(ragged):
@@ -566,6 +592,30 @@ def test_relu_in_place_does_not_change_what_is_seen_before_it(calls, ragged):
         assert_close(found["relu"].activations[row, : len(one)], ref.relu(dense))
 
 
+@pytest.mark.parametrize("around", [torch.inference_mode, torch.enable_grad, torch.no_grad])
+def test_verbs_may_be_called_in_any_grad_mode(around):
+    model = ready(nn.Sequential(nn.GRU(3, 5, batch_first=True), First(), nn.Linear(5, 4), nn.ReLU(inplace=True)))
+    x = series()
+    scope = sq.Scope(model)
+    expected = ref.linear(model[2], ref.hidden(model[0], x))
+    with around():
+        found, predicted = scope.activations(x), scope.predict(x)
+    assert_close(found["2"].activations, expected)
+    assert_close(found["3"].activations, ref.relu(expected))
+    assert_close(predicted, ref.relu(expected))
+    assert_close(scope.activations(x, "2"), expected)
+
+
+def test_model_that_was_made_in_inference_mode():
+    with torch.inference_mode():
+        model = ready(nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU(inplace=True)))
+    x = series()
+    conv = np.array([ref.conv1d(model[0], one) for one in x]) / np.sqrt(1 + model[1].eps)
+    found = sq.Scope(model).activations(x.transpose(0, 2, 1))
+    assert_close(found["1"].activations, conv)
+    assert_close(found["2"].activations, ref.relu(conv))
+
+
 @pytest.mark.parametrize("inside", [torch.inference_mode, torch.enable_grad, torch.no_grad])
 def test_grad_modes_inside_a_model_change_nothing_that_is_seen(inside):
     class Own(nn.Module):
@@ -583,20 +633,32 @@ def test_grad_modes_inside_a_model_change_nothing_that_is_seen(inside):
     assert_close(sq.Scope(model).predict(x), ref.relu(hidden[:, -1]))
 
 
-def test_cache_that_is_written_and_given_is_seen_as_it_was_at_that_moment():
-    class Cache(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer("kept", torch.zeros(64, 16, 3))
+class Cache(nn.Module):
+    """Keeps what it is given in a tensor of its own, and gives a view of it, as caches of keys and values do."""
 
-        def forward(self, x):
-            self.kept[: len(x), : x.shape[1]] = x
-            return self.kept[: len(x), : x.shape[1]]
+    def __init__(self, *, as_buffer):
+        super().__init__()
+        kept = torch.zeros(64, 16, 3).double()
+        if as_buffer:
+            self.register_buffer("kept", kept)
+        else:
+            self.kept = kept
 
-    model, x = ready(nn.Sequential(nn.GRU(3, 3, batch_first=True), First(), Cache())), series()
+    def forward(self, x):
+        self.kept[: len(x), : x.shape[1]] = x
+        return self.kept[: len(x), : x.shape[1]]
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("as_buffer", [True, False], ids=["buffer", "attribute"])
+@pytest.mark.usefixtures("_threads_take_turns_often")
+def test_cache_that_is_written_and_given_is_seen_as_it_was_at_that_moment(as_buffer, batch_size):
+    """Also while the next batch writes over it."""
+    model, x = ready(nn.Sequential(nn.GRU(3, 3, batch_first=True), First(), Cache(as_buffer=as_buffer))), series(60)
     expected = ref.hidden(model[0], x)
-    assert_close(sq.Scope(model).activations(x, "2"), expected)
-    assert_close(sq.Scope(model).predict(x), expected)
+    scope = sq.Scope(model)
+    assert_close(scope.activations(x, "2", batch_size=batch_size), expected)
+    assert_close(scope.predict(x, batch_size=batch_size), expected)
     assert not model[2].kept.any()
 
 
@@ -693,6 +755,25 @@ def test_scripted_module_is_refused():
         sq.Scope(scripted)
 
 
+def test_scripted_module_inside_is_run_or_refused_in_a_sentence():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        inside = torch.jit.script(nn.Sequential(nn.Linear(5, 4), nn.ReLU()).double())
+    model, x = ready(nn.Sequential(nn.GRU(3, 5, batch_first=True), First(), inside)), series()
+    try:
+        scope = sq.Scope(model)
+        assert "0" in scope.layers.names
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what can't be seen may be left out
+            found = scope.activations(x)
+    except sq.errors.SeqscopeError as error:
+        told = str(error)
+    else:
+        told = "scripted module was run"
+        assert_close(found["0"].activations, ref.hidden(model[0], x))
+    assert "scripted" in told
+
+
 def test_traced_module_is_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -708,7 +789,7 @@ def test_lazy_module_is_refused_until_it_has_run(lazy):
         model = nn.Sequential(nn.Conv1d(3, 4, 3), lazy(2))
     with pytest.raises(sq.errors.ModelError, match="run the model on one batch first"):
         sq.Scope(model)
-    model(torch.zeros(2, 3, 9) if not isinstance(model[1], nn.LazyLinear) else torch.zeros(2, 3, 9))
+    model(torch.zeros(2, 3, 9))
     assert len(sq.Scope(model).layers) == 2
 
 
@@ -745,6 +826,20 @@ def test_parameters_of_a_stack_are_shared_out_among_its_layers(options, layers):
     rows = sq.Scope(model).layers
     own = [sum(p.numel() for name, p in model.named_parameters() if f"_l{place}" in name) for place in range(layers)]
     assert [layer.n_params for layer in rows] == own
+
+
+@pytest.mark.parametrize("normed", ["parametrized", "hooked"])
+def test_weight_norm_of_a_stack_counts_what_is_stored_and_shows_what_is_computed(normed):
+    model, x = ready(Last(nn.LSTM(3, 5, num_layers=2, batch_first=True), 5)), series()
+    first, last = (np.array(layer) for layer in zip(*ref.stacks(model.rnn, x), strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the older form is deprecated
+        norm = nn.utils.parametrizations.weight_norm if normed == "parametrized" else nn.utils.weight_norm
+        norm(model.rnn, "weight_hh_l0")
+    scope = sq.Scope(model)
+    assert_close(scope.activations(x, "rnn.0"), first)
+    assert_close(scope.activations(x, "rnn.1"), last)
+    assert scope.layers.n_params == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_parameters_of_the_model_itself_are_counted():

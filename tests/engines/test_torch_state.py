@@ -3,10 +3,10 @@
 import contextlib
 import copy
 import random
-import sys
 import threading
 from collections import OrderedDict, defaultdict, deque
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,9 +26,9 @@ def series(n_samples=4, n_steps=9, n_channels=3, seed=1):
 def use(model, x, **options):
     """Every verb, on data of several lengths."""
     scope = sq.Scope(model, **options)
-    scope.layers
+    assert len(scope.layers)
     scope.predict(x)
-    scope.activations([*x, x[0][:2]], "*")
+    scope.activations([*x, x[0][:2]])
 
 
 HOOKS = (
@@ -133,6 +133,15 @@ def test_evaluation_mode_is_what_runs():
     model = trained()
     expected = copy.deepcopy(model).eval()(torch.tensor(series())).detach()
     assert_close(sq.Scope(model).predict(series()), expected)
+
+
+def test_transformer_encoder_keeps_its_switches():
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 1).double()
+    assert encoder.use_nested_tensor
+    with unchanged(encoder):
+        use(encoder, series(n_channels=4))
+    assert encoder.use_nested_tensor
+    assert encoder.enable_nested_tensor
 
 
 def test_overridden_eval_and_train_are_not_called():
@@ -423,7 +432,7 @@ class OwnError(Exception):
     pass
 
 
-@pytest.mark.parametrize("layers", [None, "first", "rnn.0", ["rnn.1", "first"]])
+@pytest.mark.parametrize("layers", [None, "rnn.0", ["rnn.1", "first"]])
 @pytest.mark.parametrize("seen_before", [True, False])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), OwnError("no more")], ids=lambda error: type(error).__name__)
 def test_model_is_left_as_it_was_when_a_pass_breaks_off(error, layers, seen_before):
@@ -536,14 +545,6 @@ def test_results_share_no_memory_with_the_model():
 # Threads
 
 
-@pytest.fixture
-def _threads_take_turns_often():
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
 def together(tasks):
     """Run functions at the same time, a thread each, and give what they give."""
     gate = threading.Barrier(len(tasks))
@@ -584,33 +585,35 @@ def test_threads_on_one_model_get_what_each_asked_for(scopes):
             value = ref.hidden(rnn, value)
             layers.append(value)
         expected.append(layers)
+
+    def ask(scope, place, thread):
+        activations, output = scope.activations(data[thread], f"rnns.{place}"), scope.predict(data[thread])
+        assert_close(activations, expected[thread][place])
+        assert_close(output, ref.relu(expected[thread][-1][:, -1]))
+
     with unchanged(model):
-        for _ in range(3):
+        for _ in range(2):
             shared = sq.Scope(model)
-            own = [shared if scopes == "one scope" else sq.Scope(model) for _ in data]
-            tasks = [
-                lambda place=place, thread=thread: (
-                    own[thread].activations(data[thread], f"rnns.{place}"),
-                    own[thread].predict(data[thread]),
-                )
-                for place in PLACES
-                for thread in range(4)
-            ]
-            found = together(tasks)
-            for (activations, output), (place, thread) in zip(
-                found, [(place, thread) for place in PLACES for thread in range(4)], strict=True
-            ):
-                assert_close(activations, expected[thread][place])
-                assert_close(output, ref.relu(expected[thread][-1][:, -1]))
+            together(
+                [
+                    partial(ask, shared if scopes == "one scope" else sq.Scope(model), place, thread)
+                    for place in PLACES
+                    for thread in range(4)
+                ]
+            )
+
+
+def _table(scope):
+    return scope.layers.to_dataframe()
 
 
 @pytest.mark.usefixtures("_threads_take_turns_often")
 def test_threads_that_ask_a_fresh_scope_for_all_layers_at_once():
     model, x = Deep(4).double(), series(3, 6)
-    for _ in range(5):
+    for _ in range(3):
         scope = sq.Scope(model)
-        tasks = [scope.activations, scope.activations, scope.predict, lambda data: scope.layers.to_dataframe()]
-        trees = together([lambda task=task: task(x) for task in tasks])
+        tasks = [partial(scope.activations, x), partial(scope.activations, x), partial(scope.predict, x), partial(_table, scope)]
+        trees = together(tasks)
         first = ref.hidden(model.rnns[0], x)
         for tree in trees[:2]:
             assert_close(tree["rnns.0"].activations, first)

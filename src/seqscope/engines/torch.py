@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from seqscope.engines import torch_kinds
 from seqscope.engines.base import Forward, InputHint
 from seqscope.engines.torch_stack import stack_layer, stack_names
-from seqscope.engines.torch_state import as_it_was
+from seqscope.engines.torch_state import as_it_was, shares_memory, version_of
 from seqscope.engines.torch_weights import load_weights
 from seqscope.errors import ModelError
 from seqscope.layers import Layer
@@ -29,8 +31,8 @@ Call = Callable[[nn.Module, torch.Tensor, torch.Tensor], Any]
 # Modules whose value is the first tensor that they give; the rest are states or weights, which have verbs of their own.
 _MAIN_FIRST = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 
-# Modules that use their children without calling them.
-_ATOMIC = (nn.MultiheadAttention,)
+# Modules that use their children without calling them, as any with parametrized weights does.
+_ATOMIC = (nn.MultiheadAttention, nn.RNNBase)
 
 
 class TorchEngine:
@@ -55,6 +57,7 @@ class TorchEngine:
         self.model = model
         self._module: nn.Module = getattr(model, "_orig_mod", model)
         self.model_name = type(self._module).__name__
+        self.takes_lengths = call is not None
         self._call: Call = call or (lambda module, batch, lengths: module(batch))
         self._overwritten: set[str] = set()  # layers whose value a later layer changes in place: copied as soon as seen
         if isinstance(self._module, torch.jit.ScriptModule):
@@ -62,6 +65,11 @@ class TorchEngine:
                 f"{self.model_name} is a scripted module, whose inside can't be seen: give the nn.Module that it was made from, "
                 "with the same weights."
             )
+        for name, module in self._module.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                raise ModelError(
+                    f"The module '{name}' is scripted, and its inside can't be seen: put the nn.Module it was made from in its place."
+                )
         for name, parameter in self._module.named_parameters():
             if is_lazy(parameter):
                 raise ModelError(f"The parameter '{name}' has no shape yet: run the model on one batch first.")
@@ -79,18 +87,22 @@ class TorchEngine:
         named = self._module.named_modules(remove_duplicate=False)
         return {_clean(name) or self._root_name: module for name, module in named if not hasattr(module, "_orig_mod")}
 
-    @property
+    @cached_property
     def _root_name(self) -> str:
-        return self.model_name.lower()
+        """A name for the model itself that none of its modules has."""
+        taken, name = dict(self._module.named_modules()), self.model_name.lower()
+        while name in taken:
+            name += "_"
+        return name
 
     @cached_property
     def _rows(self) -> dict[str, nn.Module]:
         """The modules that are layers: those without children, and those with parameters of their own; each once."""
         rows: dict[str, nn.Module] = {}
         for name, module in self._modules.items():
-            inside = any(name.startswith(f"{above}.") and isinstance(rows[above], _ATOMIC) for above in rows)
-            own = any(True for _ in module.children()) and not any(True for _ in module.parameters(recurse=False))
-            if not inside and (not own or isinstance(module, _ATOMIC)) and module not in rows.values():
+            inside = any(name.startswith(f"{above}.") and _is_atomic(rows[above]) for above in rows)
+            is_container = any(True for _ in module.children()) and not any(True for _ in module.parameters(recurse=False))
+            if not inside and (not is_container or _is_atomic(module)) and module not in rows.values():
                 rows[name] = module
         return rows
 
@@ -130,19 +142,24 @@ class TorchEngine:
         if late:  # an operation in place came after the hook: run again and copy in the hook, from now on
             self._overwritten |= late
             output, seen = self._run(batch, lengths, capture)
-        outputs = _tensors(output)
-        if not outputs:
-            raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
+        outputs = list(output.values())
         arrays = {address: [as_numpy(value.tensor) for value in values] for address, values in seen.items()}
-        return Forward(as_numpy(next(iter(outputs.values()))), len(outputs), arrays)
+        return Forward(as_numpy(outputs[0]), len(outputs), arrays)
 
-    def _run(self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str]) -> tuple[Any, dict[str, list[_Seen]]]:
+    def _run(
+        self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, list[_Seen]]]:
+        """One pass: every tensor that the model gave, and what the hooks saw."""
         seen: dict[str, list[_Seen]] = {}
-        with as_it_was(self._module), self._hooks(capture, seen):
+        with as_it_was(self._module) as memory, self._hooks(capture, seen, memory):
             try:
-                return self._call(self._module, self._to_tensor(batch), torch.tensor(lengths)), seen
+                output = self._call(self._module, self._to_tensor(batch), torch.tensor(lengths))
             except Exception as error:
                 raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
+            outputs = {path: _own(tensor, memory) for path, tensor in _tensors(output).items()}
+        if not outputs:
+            raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
+        return outputs, seen
 
     def _to_tensor(self, batch: np.ndarray) -> torch.Tensor:
         """Always a copy, so that a module which works in place never writes into the person's data."""
@@ -153,12 +170,12 @@ class TorchEngine:
         return torch.tensor(batch, dtype=torch.float32 if like is None else like.dtype, device=device)
 
     @contextlib.contextmanager
-    def _hooks(self, capture: Sequence[str], seen: dict[str, list[_Seen]]) -> Iterator[None]:
+    def _hooks(self, capture: Sequence[str], seen: dict[str, list[_Seen]], memory: frozenset[int]) -> Iterator[None]:
         """Hook the wanted layers for the time of one pass."""
         handles = []
         try:
             for name, module, index in self._places(capture):
-                hook = self._hook(name, index, seen)
+                hook = self._hook(name, index, seen, memory)
                 handles.append(module.register_forward_hook(hook, with_kwargs=True))
             if handles:
                 _without_nested_tensors(self._module)
@@ -176,7 +193,7 @@ class TorchEngine:
                 stack, _, index = name.rpartition(".")
                 yield name, self._modules[stack], int(index)
 
-    def _hook(self, name: str, index: int | None, seen: dict[str, list[_Seen]]) -> _Hook:
+    def _hook(self, name: str, index: int | None, seen: dict[str, list[_Seen]], memory: frozenset[int]) -> _Hook:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
             if index is not None:
                 value = stack_layer(module, index, args, kwargs, value)
@@ -184,7 +201,8 @@ class TorchEngine:
                 value = value[0]
             batch_first = bool(getattr(module, "batch_first", True))
             for path, tensor in _tensors(value, batch_first=batch_first).items():
-                seen.setdefault(name + path, []).append(_Seen(name, tensor, copy=name in self._overwritten))
+                kept = tensor.clone() if name in self._overwritten or tensor.is_inference() else _own(tensor, memory)
+                seen.setdefault(name + path, []).append(_Seen(name, kept))
 
         return hook
 
@@ -199,19 +217,17 @@ class _Hook(Protocol):
 class _Seen:
     """A layer's value as the hook saw it. It is not copied (the result is filled from it), so a later change is watched for."""
 
-    def __init__(self, layer: str, tensor: torch.Tensor, *, copy: bool) -> None:
-        self.layer = layer
-        self.tensor = tensor.clone() if copy else tensor
-        self.version = _version(self.tensor)
+    def __init__(self, layer: str, tensor: torch.Tensor) -> None:
+        self.layer, self.tensor, self.version = layer, tensor, version_of(tensor)
 
     @property
     def was_overwritten(self) -> bool:
-        return _version(self.tensor) != self.version
+        return version_of(self.tensor) != self.version
 
 
-def _version(tensor: torch.Tensor) -> int:
-    """How often a tensor was written to; tensors made under inference mode do not count."""
-    return 0 if tensor.is_inference() else tensor._version
+def _own(tensor: torch.Tensor, memory: frozenset[int]) -> torch.Tensor:
+    """The tensor, copied where it lies in memory of the model that will be put back after the pass."""
+    return tensor.clone() if shares_memory(tensor, memory) else tensor
 
 
 def _clean(name: str) -> str:
@@ -219,17 +235,19 @@ def _clean(name: str) -> str:
     return name.replace("_orig_mod.", "").removesuffix("._orig_mod").removesuffix("_orig_mod")
 
 
+def _is_atomic(module: nn.Module) -> bool:
+    """Whether a module is one layer with all that is in it."""
+    return isinstance(module, _ATOMIC) or is_parametrized(module)
+
+
 def _parts(name: str, module: nn.Module) -> Iterator[tuple[str, list[torch.Tensor]]]:
     """The layers that a module stands for, with the tensors of each: one, or one per layer of a recurrent stack."""
     if isinstance(module, nn.RNNBase) and module.num_layers > 1:
-        per_layer = len(module._flat_weights) // module.num_layers
         for index, part in enumerate(stack_names(name, module)):
-            yield (
-                part,
-                [weight for weight in module._flat_weights[index * per_layer : (index + 1) * per_layer] if weight is not None],
-            )
+            of_layer = re.compile(rf"_l{index}(?!\d)")  # weight_ih_l0, and what stands for it where it is normed
+            yield part, [parameter for path, parameter in module.named_parameters() if of_layer.search(path)]
     else:
-        recurse = isinstance(module, _ATOMIC)
+        recurse = _is_atomic(module)
         yield name, [*module.parameters(recurse=recurse), *_running_statistics(module, recurse=recurse)]
 
 

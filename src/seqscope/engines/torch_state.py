@@ -1,90 +1,215 @@
-"""Run a torch module and leave it as it was, also after an exception or Ctrl-C."""
+"""Run a torch module and leave it as it was, also after an exception or Ctrl-C.
+
+What a pass may write is kept before it and put back after: modes, attributes and what their lists, dicts and tensors hold, buffers,
+weights, gradients, random state, global flags.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import operator
 import threading
 import weakref
-from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Any
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
-_locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
-_process = threading.RLock()  # for the few flags that torch keeps for the whole process, and for the table above
+from seqscope.errors import ModelError
 
+# One lock for all models: torch's random state and its flags are the process's own, so two passes at once could not both put them back.
+_one_at_a_time = threading.RLock()
 
-def lock_of(module: nn.Module) -> threading.RLock:
-    """One lock per model, shared by every scope on it."""
-    with _process:
-        return _locks.setdefault(module, threading.RLock())
+# The weights that a model's passes write into (`nn.Embedding(max_norm=)` does), by model; known after its first pass.
+_written: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictionary()
+
+# Flags of the process that a module could set, each with how to read and how to set it.
+_FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    (lambda: torch.backends.cudnn.benchmark, lambda value: setattr(torch.backends.cudnn, "benchmark", value)),
+    (lambda: torch.backends.cudnn.enabled, lambda value: setattr(torch.backends.cudnn, "enabled", value)),
+)
 
 
 @contextlib.contextmanager
-def as_it_was(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradient inside; modes, attributes, hooks, buffers and random state restored after.
+def as_it_was(module: nn.Module) -> Iterator[frozenset[int]]:
+    """Evaluation mode and no gradient inside; everything as before after.
 
     The mode is set by its flag and not by `eval()`, whose overridden forms may do more than set it (merge weights, say).
+
+    Yields
+    ------
+    frozenset of int
+        The memory that will be put back: what a layer gives out of it has to be copied inside.
     """
-    with lock_of(module), _eager(module), _random_state(module), torch.no_grad():
+    with _one_at_a_time, _eager(module), _flags(), _random_state(module), torch.no_grad():
         modules = list(module.modules())
-        attributes = [_Attributes(part) for part in modules]
-        buffers = [_Buffer(buffer) for buffer in module.buffers()]
+        kept = _Kept(modules)
+        weights = _Weights(module)
         try:
             for part in modules:
                 part.training = False
-            yield
+            yield frozenset(kept.memory)
         finally:
-            for attribute in attributes:
-                attribute.restore()
-            for buffer in buffers:
-                buffer.restore()
+            kept.restore()
+            weights.restore()
 
 
-class _Attributes:
-    """The attributes of one module, and what its lists and dicts hold: hidden states, caches, hooks, the mode."""
+class _Holder(Protocol):
+    def restore(self) -> None: ...
+
+
+class _Kept:
+    """The attributes of all modules, and whatever plain containers, tensors and arrays they hold, however deep."""
+
+    def __init__(self, modules: list[nn.Module]) -> None:
+        self._holders: list[_Holder] = []
+        self._known: set[int] = set()
+        self.memory: set[int] = set()
+        for module in modules:
+            self._keep(vars(module))
+
+    def restore(self) -> None:
+        for holder in self._holders:
+            holder.restore()
+
+    def _keep(self, value: Any) -> None:
+        if id(value) in self._known:
+            return
+        if isinstance(value, nn.Parameter):
+            return
+        if isinstance(value, torch.Tensor):
+            self._known.add(id(value))
+            self._holders.append(_Tensor(value))
+            self.memory.add(_memory_of(value))
+        elif isinstance(value, np.ndarray):
+            self._known.add(id(value))
+            self._holders.append(_Array(value))
+        elif type(value) in _CONTENTS:
+            self._known.add(id(value))
+            self._holders.append(_Container(value))
+            for item in value.values() if isinstance(value, dict) else value:
+                if type(item) not in _PLAIN:
+                    self._keep(item)
+        elif isinstance(value, tuple):
+            for item in value:
+                self._keep(item)
+
+
+_PLAIN = frozenset({bool, int, float, str, type(None), type})
+
+# Containers whose content is kept, and what keeps it.
+_CONTENTS: dict[type, Callable[[Any], Any]] = {dict: dict, OrderedDict: dict, defaultdict: dict, list: list, deque: list, set: set}
+
+
+class _Container:
+    """A list, dict, set or deque and what it held: the same objects, in the same order."""
+
+    def __init__(self, held: Any) -> None:
+        self.held, self.before = held, _CONTENTS[type(held)](held)
+
+    def restore(self) -> None:
+        held, before = self.held, self.before
+        if len(held) == len(before) and all(map(operator.is_, held, before)):
+            if not isinstance(held, dict) or all(map(operator.is_, held.values(), before.values())):
+                return
+        held.clear()
+        held.extend(before) if isinstance(held, list | deque) else held.update(before)
+
+
+class _Tensor:
+    """A tensor and a copy of it, put back where the pass wrote into it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor, self.copy, self.version = tensor, tensor.detach().clone(), version_of(tensor)
+
+    def restore(self) -> None:
+        if self.version is None or version_of(self.tensor) != self.version:
+            self.tensor.detach().copy_(self.copy)
+
+
+class _Array:
+    """A NumPy array and a copy of it."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.copy = array, array.copy()
+
+    def restore(self) -> None:
+        if self.array.flags.writeable:
+            self.array[...] = self.copy
+
+
+class _Weights:
+    """Parameters and their gradients. All are copied at a model's first pass; later only those that it turned out to write into."""
 
     def __init__(self, module: nn.Module) -> None:
-        self.now = vars(module)
-        self.before = dict(self.now)
-        self.contents = [(held, _PLAIN[kind](held)) for held in self.before.values() if (kind := type(held)) in _PLAIN]
+        self._module, self._first = module, module not in _written
+        known = _written.get(module, set())
+        self._before = {
+            name: (parameter, version_of(parameter), parameter.grad, None if parameter.grad is None else version_of(parameter.grad))
+            for name, parameter in module.named_parameters()
+        }
+        self._copies = {
+            name: (parameter.detach().clone(), None if parameter.grad is None else parameter.grad.clone())
+            for name, (parameter, *_) in self._before.items()
+            if self._first or name in known
+        }
 
     def restore(self) -> None:
-        if not _same(self.now, self.before):
-            self.now.clear()
-            self.now.update(self.before)
-        for held, before in self.contents:
-            if not _same(held, before):
-                held.clear()
-                held.extend(before) if isinstance(held, list) else held.update(before)
+        written = {name for name in self._before if self._was_written(name)}
+        for name in written & self._copies.keys():
+            parameter, _, grad, _ = self._before[name]
+            weight, of_grad = self._copies[name]
+            parameter.detach().copy_(weight)
+            parameter.grad = grad
+            if grad is not None and of_grad is not None:
+                grad.copy_(of_grad)
+        if self._first:
+            _written[self._module] = written
+        lost = sorted(written - self._copies.keys())
+        if lost:
+            raise ModelError(f"The model wrote into its own weight '{lost[0]}' in this pass and in none before: it is changed now.")
+
+    def _was_written(self, name: str) -> bool:
+        parameter, version, grad, grad_version = self._before[name]
+        if parameter.grad is not grad or (grad is not None and version_of(grad) != grad_version):
+            return True
+        if name in self._copies:  # `.data` writes behind the counter
+            return not torch.equal(parameter.detach(), self._copies[name][0])
+        return version_of(parameter) != version
 
 
-# What an attribute's content is kept as: plain containers, which copy fast.
-_PLAIN: dict[type, Any] = {dict: dict, OrderedDict: dict, list: list, set: set}
+def version_of(tensor: torch.Tensor) -> int | None:
+    """How often a tensor was written to; None where torch does not count it, under inference mode."""
+    return None if tensor.is_inference() else tensor._version
 
 
-def _same(held: Any, before: Any) -> bool:
-    """Whether two containers hold the same. Python compares by identity first; what then fails to compare was replaced."""
-    if not held and not before:
-        return True
+def _memory_of(tensor: torch.Tensor) -> int:
+    """The address of a tensor's memory, which its views share; 0 where it has none that can be told."""
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided and not tensor.is_nested else 0
+
+
+def shares_memory(tensor: torch.Tensor, memory: frozenset[int]) -> bool:
+    """Whether a tensor lies in memory that will be put back."""
+    return _memory_of(tensor) in memory
+
+
+@contextlib.contextmanager
+def _flags() -> Iterator[None]:
+    before = [read() for read, _ in _FLAGS]
     try:
-        return bool(held == before)
-    except (RuntimeError, ValueError, TypeError):  # two tensors or arrays, which have no single truth value
-        return False
-
-
-class _Buffer:
-    """A buffer and a copy of it, put back where the pass wrote into it."""
-
-    def __init__(self, buffer: torch.Tensor) -> None:
-        self.buffer, self.copy = buffer, buffer.clone()
-        self.version = -1 if buffer.is_inference() else buffer._version
-
-    def restore(self) -> None:
-        if self.version < 0 or self.buffer._version != self.version:
-            self.buffer.copy_(self.copy)
+        yield
+    finally:
+        for (read, write), value in zip(_FLAGS, before, strict=True):
+            if read() != value:
+                write(value)
 
 
 @contextlib.contextmanager
@@ -104,8 +229,8 @@ def _random_state(module: nn.Module) -> Iterator[None]:
 @contextlib.contextmanager
 def _eager(module: nn.Module) -> Iterator[None]:
     """Run compiled parts as the modules they were made from, since hooks inside compiled code do not fire."""
-    if not any("_orig_mod" in part._modules or part._compiled_call_impl is not None for part in module.modules()):
-        yield
-        return
-    with _process, torch.compiler.set_stance("force_eager"):  # the stance is one for the whole process
+    if any("_orig_mod" in part._modules or part._compiled_call_impl is not None for part in module.modules()):
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    else:
         yield
