@@ -38,7 +38,7 @@ def last(x):
 # Sizes that look alike
 
 
-@pytest.mark.parametrize(("samples", "steps", "units"), list(itertools.product([1, 3, 5], repeat=3)))
+@pytest.mark.parametrize(("samples", "steps", "units"), list(itertools.product([1, 3], [1, 3, 5], [3, 5])))
 @pytest.mark.parametrize("batch_first", [True, False], ids=["NTC", "TNC"])
 def test_equal_sizes_of_samples_steps_and_units_mix_nothing_up(batch_first, samples, steps, units):
     """Three samples are what the axes are found with, so three steps and three units are the hard case."""
@@ -58,7 +58,7 @@ def test_equal_sizes_of_samples_steps_and_units_mix_nothing_up(batch_first, samp
     assert_close(found["head"].activations, ref.linear(model.head, np.tanh(hidden)[:, -1]))
 
 
-@pytest.mark.parametrize(("samples", "steps", "filters"), list(itertools.product([1, 3, 5], repeat=3)))
+@pytest.mark.parametrize(("samples", "steps", "filters"), list(itertools.product([1, 3], [1, 3, 5], [3, 5])))
 def test_equal_sizes_in_a_convolution_mix_nothing_up(samples, steps, filters):
     model = Inside(
         lambda net, x: net.pool(net.relu(net.conv(x))).squeeze(-1),

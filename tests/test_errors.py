@@ -12,7 +12,7 @@ LEAVES = [
     (ModelError, ValueError),
     (LayerError, LookupError),
     (UnsupportedError, SeqscopeError),
-    (errors.TooLargeError, MemoryError),
+    (errors.TooLargeError, SeqscopeError),
     (errors.OutputExistsError, FileExistsError),
     (MissingPackageError, ImportError),
 ]

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from seqscope import Scope, Sequences
+from seqscope.clock import Clock
 from seqscope.errors import DataError
-from seqscope.intake import as_array, as_numbers, shared_clock, take_in
+from seqscope.intake import as_array, as_numbers, take_in
 
 N, T, C = 2, 4, 3
 LAYOUTS = {"NTC": (0, 1, 2), "NCT": (0, 2, 1), "TNC": (1, 0, 2)}
@@ -83,11 +84,11 @@ def test_truth_values_are_a_series_and_no_tokens():
 
 def test_an_array_in_the_first_layout_is_not_copied():
     values = noise(N, T, C)
-    intake = take_in(values, "NTC")
-    assert np.shares_memory(intake.steps, values)
-    np.testing.assert_array_equal(intake.steps, values.reshape(N * T, C))
-    np.testing.assert_array_equal(intake.starts, [0, T])
-    np.testing.assert_array_equal(intake.lengths, [T, T])
+    flat = take_in(values, "NTC")
+    assert np.shares_memory(flat.steps, values)
+    np.testing.assert_array_equal(flat.steps, values.reshape(N * T, C))
+    np.testing.assert_array_equal(flat.starts, [0, T])
+    np.testing.assert_array_equal(flat.lengths, [T, T])
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,10 @@ def test_an_array_on_disk_is_read_where_it_lies(tmp_path):
         pytest.param(lambda a: a.tolist(), id="nested lists"),
         pytest.param(list, id="list"),
         pytest.param(lambda a: pd.concat({place: pd.DataFrame(values) for place, values in enumerate(a)}), id="frame"),
+        pytest.param(
+            lambda a: pd.concat({place: pd.DataFrame(values) for place, values in enumerate(a.astype(">f8"))}), id="big-endian frame"
+        ),
+        pytest.param(lambda a: list(a.astype(">f8")), id="big-endian list"),
         pytest.param(lambda a: xr.DataArray(a.T, dims=("channel", "time", "sample")), id="labelled"),
     ],
 )
@@ -252,7 +257,7 @@ def test_a_list_of_mixed_precision_keeps_the_finest():
 
 def test_each_item_of_a_list_loses_its_own_padding():
     padded = np.vstack([noise(2, C), np.full((3, C), np.nan)])
-    assert_holds(Sequences([noise(4, C), padded]), [noise(4, C), noise(2, C)])
+    assert_holds(Sequences([padded, noise(4, C), padded]), [noise(2, C), noise(4, C), noise(2, C)])
 
 
 # Tokens
@@ -273,6 +278,23 @@ def test_tokens_may_have_the_time_first():
     tokens = np.array([[3, 1, 4], [1, 5, 9]])
     assert_holds(Sequences(tokens.T, layout="TN"), tokens)
     assert_holds(Sequences(tokens, layout="NT"), tokens)
+
+
+@pytest.mark.parametrize(
+    ("stored", "layout"),
+    [
+        pytest.param(lambda ids: ids, "NT", id="array"),
+        pytest.param(lambda ids: ids.T, "TN", id="time first"),
+        pytest.param(list, None, id="list"),
+        pytest.param(lambda ids: xr.DataArray(ids, dims=("sample", "time")), None, id="labelled"),
+    ],
+)
+def test_tokens_of_another_byte_order_are_turned_into_the_machines_own(stored, layout):
+    """Frameworks take no other."""
+    ids = np.array([[3, 1], [1, 500]], np.int32)
+    X = Sequences(stored(ids.astype(">i4")), layout=layout)
+    assert X.dtype.isnative
+    assert_holds(X, ids)
 
 
 def test_whole_numbers_with_one_axis_are_one_sequence_of_tokens():
@@ -352,6 +374,12 @@ def test_a_labelled_array_brings_the_stamps_of_each_sample():
     assert X[0].time.values.tolist() == [0.0, 1.0, 2.0, 3.0]
     assert X[1].time.values.tolist() == [0.25, 1.5]
     assert X[1].time.attrs["units"] == "s"
+
+
+def test_a_time_that_differs_from_sample_to_sample_is_the_stamps_of_each():
+    stamps = [[0.0, 1.0, 2.0, 3.0], [5.0, 6.0, 7.0, 8.0]]
+    array = xr.DataArray(noise(N, T, C), dims=("sample", "time", "channel"), coords={"time": (("sample", "time"), stamps)})
+    assert [sequence.time.values.tolist() for sequence in Sequences(array)] == stamps
 
 
 def test_one_labelled_sequence_brings_its_scalar_names():
@@ -640,6 +668,15 @@ def test_values_that_are_masked_are_not_used():
         Sequences(gap)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_an_array_that_may_be_masked_and_is_not_is_an_array(dtype):
+    values = np.array([[1, 2, 3], [4, 5, 6]], dtype)
+    X, plain = Sequences(np.ma.masked_array(values)), Sequences(values)
+    assert X.dtype == dtype
+    assert X.describe() == plain.describe()
+    assert_holds(X, [sequence.values for sequence in plain], single=plain.single)
+
+
 # What is no data
 
 
@@ -695,13 +732,13 @@ def test_empty_data_is_refused_with_what_is_missing(data, words):
         ([np.zeros((2, 3)), np.zeros((2, 4))], ["Item 1 of the list has 4 channels", "item 0 has 3 channels"]),
         ([np.zeros((2, 3)), np.zeros(2)], ["Item 1 of the list has 1 channel", "item 0 has 3 channels"]),
         ([np.zeros(2, int), np.zeros((2, 3))], ["Item 1 of the list has 3 channels", "item 0 has tokens"]),
-        ([np.zeros((2, 3)), np.zeros((2, 3, 4))], ["Item 1 of the list has 3 axes", "shape (2, 3, 4)"]),
-        ([np.zeros(3), 1.0], ["Item 1 of the list has 0 axes"]),
+        ([np.zeros((2, 3)), np.zeros((2, 3, 4))], ["Item 1 of the list", "3 axes, shape (2, 3, 4)"]),
+        ([np.zeros(3), 1.0], ["Item 1 of the list", "0 axes"]),
         ([np.zeros((2, 3)), np.zeros((2, 3), complex)], ["Item 1 of the list", "complex128"]),
         ([np.zeros((2, 3)), None], ["Item 1 of the list"]),
         ([[["a", "b"]]], ["Item 0 of the list", "<U1"]),
         ([[[1.0, 2.0], [3.0]]], ["can't be read as an array"]),
-        ([torch.nn.Linear(2, 2)], ["object"]),
+        ([torch.nn.Linear(2, 2)], ["Item 0 of the list"]),
     ],
     ids=briefly,
 )
@@ -737,7 +774,7 @@ def test_what_can_not_be_an_array_says_what_it_is():
 
 
 def test_stamps_that_agree_as_far_as_they_go_are_one_clock():
-    clock = shared_clock([np.array([0.5, 1.0]), np.array([0.5, 1.0, 1.5])], "s")
+    clock = Clock.of([np.array([0.5, 1.0]), np.array([0.5, 1.0, 1.5])], "s")
     assert clock.stamps.tolist() == [0.5, 1.0, 1.5]
     assert clock.own is None
     assert clock.units == "s"
@@ -745,7 +782,7 @@ def test_stamps_that_agree_as_far_as_they_go_are_one_clock():
 
 def test_stamps_that_differ_are_a_clock_for_each():
     own = [np.array([0.5, 1.0]), np.array([0.5, 2.0, 2.5])]
-    clock = shared_clock(own, "s")
+    clock = Clock.of(own, "s")
     assert clock.stamps is None
     np.testing.assert_array_equal(clock.own[0], own[0])
     np.testing.assert_array_equal(clock.own[1], own[1])
@@ -753,8 +790,8 @@ def test_stamps_that_differ_are_a_clock_for_each():
 
 
 def test_step_numbers_are_stamps_only_where_they_count_in_a_unit():
-    assert shared_clock([np.arange(3)], "").stamps is None
-    assert shared_clock([np.arange(3)], "s").stamps.tolist() == [0, 1, 2]
-    assert shared_clock([np.arange(3) + 1], "").stamps.tolist() == [1, 2, 3]
+    assert Clock.of([np.arange(3)], "").stamps is None
+    assert Clock.of([np.arange(3)], "s").stamps.tolist() == [0, 1, 2]
+    assert Clock.of([np.arange(3) + 1], "").stamps.tolist() == [1, 2, 3]
     dates = np.array([datetime.datetime(1970, 1, 1)], "M8[ns]")
-    assert shared_clock([dates], "").stamps is dates
+    assert Clock.of([dates], "").stamps is dates

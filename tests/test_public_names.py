@@ -21,7 +21,7 @@ ERRORS = {
     "ModelError": (seqscope.errors.SeqscopeError, ValueError),
     "LayerError": (seqscope.errors.SeqscopeError, LookupError),
     "UnsupportedError": (seqscope.errors.SeqscopeError,),
-    "TooLargeError": (seqscope.errors.SeqscopeError, MemoryError),
+    "TooLargeError": (seqscope.errors.SeqscopeError,),
     "OutputExistsError": (seqscope.errors.SeqscopeError, FileExistsError),
     "MissingPackageError": (seqscope.errors.SeqscopeError, ImportError),
 }

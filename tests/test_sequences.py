@@ -5,12 +5,13 @@ import datetime
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import seqscope as sq
-from seqscope import Sequences
+from seqscope import Sequences, labelled
 from seqscope.errors import DataError, SampleError
 from seqscope.sequences import as_sequences
 
@@ -112,6 +113,19 @@ def test_names_may_come_as_any_array():
     assert X.labels.tolist() == ["a", "b", "a"]
 
 
+def test_names_of_several_parts_stay_apart():
+    X = Sequences(noise(N, T, C), channels=pd.MultiIndex.from_tuples([("left", "x"), ("left", "y")]))
+    names = [str(name) for name in X[0].channel.values.tolist()]
+    assert len(set(names)) == C
+    assert "x" in names[0]
+    assert "y" in names[1]
+
+
+def test_names_may_come_from_anything_that_gives_them_one_by_one():
+    assert Sequences(noise(N, T, C), channels=(name for name in "xy")).channels == ("x", "y")
+    assert Sequences(noise(N, T, C), channels={"x": 1, "y": 2}.keys()).channels == ("x", "y")
+
+
 def test_names_that_are_said_go_before_those_of_the_data():
     array = xr.DataArray(
         noise(N, T, C),
@@ -139,8 +153,9 @@ def test_stamps_are_the_time_of_every_sequence(stamps):
     assert X[0].time.attrs == {"long_name": "Time"}
 
 
-def test_python_dates_are_dates():
-    X = Sequences(noise(1, 2, 1), time=[datetime.datetime(2024, 2, 29, 12), datetime.datetime(2024, 3, 1)])
+@pytest.mark.parametrize("kind", [datetime.datetime, pd.Timestamp])
+def test_python_dates_are_dates(kind):
+    X = Sequences(noise(1, 2, 1), time=[kind(2024, 2, 29, 12), kind(2024, 3, 1)])
     assert X[0].time.dtype.kind == "M"
     np.testing.assert_array_equal(X[0].time.values, np.array(["2024-02-29T12", "2024-03-01T00"], "M8[us]"))
 
@@ -190,6 +205,14 @@ def test_tokens_have_time_stamps_and_names_like_any_data():
         attrs={"seqscope_version": sq.__version__},
     )
     xr.testing.assert_identical(X[1], expected)
+
+
+def test_stamps_beyond_the_end_of_a_sequence_are_not_its_own():
+    """Were they kept, results would have times where there is no value."""
+    stamps = [[0.0, 0.5, 1.5, 4.0], [7.0, 8.0, 9.0, 10.0]]
+    for X in (Sequences(ragged([4, 2]), time=stamps), Sequences(noise(2, T, C), lengths=[4, 2], time=stamps)):
+        found = labelled.result(np.zeros((2, T)), ("sample", "time"), name="found", samples=X.sample_axis, clock=X.clock)
+        np.testing.assert_array_equal(found.timestamp, [[0.0, 0.5, 1.5, 4.0], [7.0, 8.0, np.nan, np.nan]])
 
 
 def test_the_sample_axis_of_results_is_that_of_the_data():
@@ -297,7 +320,7 @@ def test_names_of_outputs_that_are_numbers_stay_numbers():
     assert Sequences(list(X)).outputs == X.outputs == (0, 1, 2)
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(given_data=data(max_samples=2))
 def test_a_sequence_is_the_same_after_a_file(given_data, tmp_path_factory):
     items, options = given_data
@@ -317,9 +340,13 @@ def test_a_sequence_is_the_same_after_a_file(given_data, tmp_path_factory):
 
 def test_dates_are_in_no_unit():
     """A unit on dates is of no use, and a file can't be written with it."""
-    X = Sequences(noise(N, T, C), time=DAYS, time_units="s")
-    assert "units" not in X[0].time.attrs
-    X[0].to_netcdf(engine="h5netcdf")
+    for X in (
+        Sequences(noise(N, T, C), time=DAYS, time_units="s"),
+        Sequences(noise(N, T, C), time=[DAYS + pd.Timedelta(row, "h") for row in range(N)], time_units="s"),
+        Sequences(pd.DataFrame(noise(T, C), index=DAYS), time_units="s"),
+    ):
+        assert "units" not in X[0].time.attrs
+        X[0].to_netcdf(engine="h5netcdf")
 
 
 @settings(max_examples=60)
@@ -357,6 +384,11 @@ def test_a_selection_of_a_selection(given_data):
         xr.testing.assert_identical(got, X[place])
 
 
+def test_a_selection_of_one_is_still_several():
+    assert Sequences(noise(T, C)).single
+    assert not Sequences(noise(T, C))[:1].single
+
+
 def test_a_selection_leaves_the_whole_as_it_was():
     X = Sequences(ragged([4, 2, 3]), samples=["p", "q", "r"], labels=[0, 1, 2])
     part = X[1:]
@@ -381,7 +413,7 @@ def test_a_position_gives_one_sequence(position):
     assert X[position].sample.item() == range(3)[position]
 
 
-@pytest.mark.parametrize("position", [np.array(1), pd.Series([0, 1])[1], xr.DataArray(1)])
+@pytest.mark.parametrize("position", [np.array(1), pd.Series([0, 1])[1], xr.DataArray(1), torch.tensor(1)], ids=lambda p: type(p).__name__)
 def test_a_position_may_be_an_array_without_axes(position):
     X = Sequences(ragged([4, 2, 3]))
     assert isinstance(X[position], xr.DataArray)
@@ -603,9 +635,28 @@ def test_time_and_rate_together_are_refused():
         ([[0, 1, 2, 3], [0, 1, 2], [0, 1, 2, 3]], "Sequence 1 has 4 steps and 3 time stamps"),
         ([[0, 1, 2, 3], 5, [0, 1, 2, 3]], "stamps"),
         (["noon", "one", "two", "three"], "stamps"),
+        (DAYS.tz_localize("Europe/Vienna"), "stamps"),
+        ([None] * T, "stamps"),
+        ([0.0, np.nan, 2.0, 3.0], "stamps"),
+        (DAYS.where(np.arange(T) != 1), "stamps"),
+        ([[0.0, 1.0, 2.0, np.inf]] * N, "stamps"),
         ([[0, 1, 2, 3], DAYS, DAYS], "stamps"),
     ],
-    ids=["too few", "two axes", "a number", "too few sequences", "too few for one", "no array for one", "words", "numbers and dates"],
+    ids=[
+        "too few",
+        "two axes",
+        "a number",
+        "too few sequences",
+        "too few for one",
+        "no array for one",
+        "words",
+        "zones",
+        "nothing",
+        "a gap",
+        "a gap in dates",
+        "infinity",
+        "numbers and dates",
+    ],
 )
 def test_time_stamps_that_do_not_fit_are_refused(time, words):
     assert words in refusal(noise(N, T, C), time=time)

@@ -128,7 +128,7 @@ class _Probe:
     @property
     def n_steps(self) -> int:
         """The length of the small batch."""
-        return self._batch.shape[1]
+        return int(self._batch.shape[1])
 
     def read(self, address: str) -> Reading:
         """Read the axes of one value from how it answers.
@@ -207,8 +207,15 @@ def _change(batch: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Answers:
-    """One layer's value on the small batch, and what it became when a sample, the first or last step, the number of samples or the
-    length changed.
+    """One layer's value on the small batch, and what it became as one thing or another changed.
+
+    Attributes
+    ----------
+    base : array
+    sample, early, late : array or None
+        After a change of one sample, of the first step, of the last step.
+    more, resized : array or None
+        For more samples, for another length.
     """
 
     base: np.ndarray

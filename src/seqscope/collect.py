@@ -14,6 +14,7 @@ from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.errors import DataError, LayerError, about_layer
 from seqscope.feed import Feed
 from seqscope.labelled import TIME
+from seqscope.randomness import state_kept
 from seqscope.selection import layer_of
 from seqscope.sequences import Batch, Sequences
 
@@ -75,10 +76,9 @@ def collect(
     batches = progress.tracked(_sized(sequences.batches(size)), total=len(sequences), what="Running", show=show_progress)
     with _Writer() as writer:
         for batch in batches:
-            values = _values(feed, batch, readings, capture)
+            values = _checked_values(feed, batch, readings, capture)
             if not kept:
                 kept = _allocated(values, readings, sequences)
-                _check_order(feed, batch, readings, capture, values)
             writer.write(kept, values, batch)
     return kept
 
@@ -141,28 +141,32 @@ def _rows_for(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading],
     return int(np.clip(BATCH_BYTES // max(1, per_row), 1, MOST_ROWS))
 
 
-def _check_order(
-    feed: Feed, batch: Batch, readings: Mapping[str, Reading], capture: Sequence[str], values: Mapping[str, np.ndarray]
-) -> None:
-    """Make sure that the rows of a batch are its samples in their order, where the model is told the lengths and may sort by them.
+def _checked_values(feed: Feed, batch: Batch, readings: Mapping[str, Reading], capture: Sequence[str]) -> dict[str, np.ndarray]:
+    """The wanted values of one batch, whose rows are the samples in their order: a model may sort its batch by length.
 
-    Sorting sequences of equal length may put them in any order. So the batch is run again with its samples moved on by one, and
-    every row must have moved on with them.
+    Sequences of equal length come out of a sort in any order, once there are many. So the first batch that is larger than those
+    before is run again with its samples moved on by one, and every row must have moved on with them.
 
     Raises
     ------
     LayerError
         They have not.
     """
-    if not feed.engine.takes_lengths or len(batch.values) == 1:
-        return
-    moved_on = _values(feed, Batch(batch.rows, np.roll(batch.values, 1, axis=0)), readings, capture)
+    n_rows = len(batch.values)
+    if n_rows <= min(feed.rows_in_order.get(address, 1) for address in readings):
+        return _values(feed, batch, readings, capture)
+    with state_kept():  # so that a model which draws noise draws the same in both runs
+        values = _values(feed, batch, readings, capture)
+    with state_kept():
+        moved_on = _values(feed, Batch(batch.rows, np.roll(batch.values, 1, axis=0)), readings, capture)
     for address, value in values.items():
-        expected, found = np.roll(value, 1, axis=0).astype(np.complex128), moved_on[address].astype(np.complex128)
-        tolerance = 1e-3 * np.nanmax(np.abs(expected), initial=0.0)
+        before, after = value.astype(np.complex128), moved_on[address].astype(np.complex128)
+        tolerance = 1e-3 * np.nanmax(np.abs(before), initial=0.0)
         with about_layer(layer_of(address)):
-            if not np.allclose(found, expected, rtol=0, atol=tolerance, equal_nan=True):
+            if not np.allclose(after, np.roll(before, 1, axis=0), rtol=0, atol=tolerance, equal_nan=True):
                 raise LayerError("gives the samples of a batch in another order than they came in: take one at a time, with batch_size=1")
+        feed.rows_in_order[address] = n_rows
+    return values
 
 
 def _value(calls: list[np.ndarray] | None, reading: Reading, n_samples: int) -> np.ndarray:

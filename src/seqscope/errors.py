@@ -6,7 +6,7 @@
     ├── ModelError           the model: can't be opened, can't be run               (also a ValueError)
     ├── LayerError           a layer that does not exist or never ran               (also a LookupError)
     ├── UnsupportedError     what this engine, or this model, can't do
-    ├── TooLargeError        a result that would not fit in memory                  (also a MemoryError)
+    ├── TooLargeError        a result that would not fit in memory
     ├── OutputExistsError    a file that would be written over                      (also a FileExistsError)
     └── MissingPackageError  an optional package that is not installed              (also an ImportError)
 
@@ -55,7 +55,7 @@ class UnsupportedError(SeqscopeError):
     """This engine, or this model, can't do what was asked."""
 
 
-class TooLargeError(SeqscopeError, MemoryError):
+class TooLargeError(SeqscopeError):
     """The result would not fit in memory."""
 
 

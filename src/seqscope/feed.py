@@ -1,13 +1,13 @@
 """Batches into a model in the layout that it takes, and errors about shapes in words.
 
 The layout is found by trying: the samples of a batch do not see each other, so a layout is the right one where more samples give more
-output, and changing one of them changes its own part of it and no other. That holds for every framework and needs no knowledge of the layers.
+output, and changing one of them changes its own part of it and no other. That holds for every framework, whatever the layers are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -32,11 +32,14 @@ class Feed:
         The order of the axes of its input, see `layouts`.
     width : int or None
         Its channels (for tokens: how many there are), where known.
+    rows_in_order : dict of int
+        The largest batch for which each value's rows were seen to be the samples in their order.
     """
 
     engine: Engine
     layout: str
     width: int | None = None
+    rows_in_order: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def forward(self, values: np.ndarray, capture: Sequence[str] = ()) -> Forward:
         """Run sequences of one length, (sample, time, channel) or (sample, time).

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from seqscope._version import __version__
+from seqscope.clock import Clock
 from seqscope.errors import DataError
 
 SAMPLE = "sample"
@@ -45,51 +46,15 @@ LONG_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Clock:
-    """The input's clock: the time of every step, where the person gave one.
-
-    Attributes
-    ----------
-    stamps : array (time,) or None
-        The time of each step, the same for every sample; None: steps are numbered from 0.
-    own : tuple of arrays (time,), one per sample, or None
-        The time of each step where samples differ. The dim `time` is then numbered and these become the coordinate
-        `timestamp` (sample, time).
-    units : str
-        What the stamps count in; empty for step numbers and for dates.
-    """
-
-    stamps: np.ndarray | None = None
-    own: tuple[np.ndarray, ...] | None = None
-    units: str = ""
-
-    def take(self, rows: np.ndarray) -> Clock:
-        """Keep the clock of some samples."""
-        return self if self.own is None else Clock(None, tuple(self.own[row] for row in rows), self.units)
-
-    def coords(self, n_steps: int, *, single: bool) -> dict[str, xr.Variable]:
-        """Coordinates of `n_steps` steps, on (time) or, where samples differ, on (sample, time) as well."""
-        attrs = {"long_name": LONG_NAMES[TIME]} if self.stamps is None else {"long_name": "Time"}
-        if self.units:
-            attrs["units"] = self.units
-        if self.own is not None and single:
-            return {TIME: xr.Variable(TIME, self.own[0][:n_steps], attrs | {"long_name": "Time"})}
-        if self.own is not None:
-            stamps = xr.Variable((SAMPLE, TIME), _padded(self.own, n_steps), attrs | {"long_name": "Time"})
-            numbered = xr.Variable(TIME, np.arange(n_steps), {"long_name": LONG_NAMES[TIME]})
-            return {TIME: numbered, TIMESTAMP: stamps}
-        steps: np.ndarray = np.arange(n_steps) if self.stamps is None else self.stamps[:n_steps]
-        return {TIME: xr.Variable(TIME, steps, attrs)}
-
-
-def _padded(rows: Sequence[np.ndarray], n_steps: int) -> np.ndarray:
-    """One row per sample, NaN (NaT for dates) after its end."""
-    dates = rows[0].dtype.kind in "mM"
-    table = np.full((len(rows), n_steps), "NaT" if dates else np.nan, rows[0].dtype if dates else float)
-    for row, stamps in zip(table, rows, strict=True):
-        row[: min(n_steps, len(stamps))] = stamps[:n_steps]
-    return table
+def clock_coords(clock: Clock, n_steps: int, *, single: bool) -> dict[str, xr.Variable]:
+    """Coordinates of `n_steps` steps: `time`, and `timestamp` (sample, time) where every sample has stamps of its own."""
+    numbered = xr.Variable(TIME, np.arange(n_steps), {"long_name": LONG_NAMES[TIME]})
+    attrs = {"long_name": "Time"} | ({"units": clock.units} if clock.units else {})
+    if clock.is_numbered:
+        return {TIME: numbered}
+    if clock.own is None or single:
+        return {TIME: xr.Variable(TIME, clock.of_sample(0, n_steps), attrs)}
+    return {TIME: numbered, TIMESTAMP: xr.Variable((SAMPLE, TIME), clock.padded(n_steps), attrs)}
 
 
 @dataclass(frozen=True)
@@ -119,7 +84,7 @@ def series(
     attrs: Mapping[str, Any],
 ) -> xr.DataArray:
     """Label one sequence: (time, channel), or (time) for tokens."""
-    coords: dict[str, Any] = samples.coords() | clock.coords(len(values), single=True)
+    coords: dict[str, Any] = samples.coords() | clock_coords(clock, len(values), single=True)
     dims: tuple[str, ...] = (TIME,)
     if channels is not None:
         dims = (TIME, CHANNEL)
@@ -156,7 +121,7 @@ def result(
         if dim not in (SAMPLE, TIME)
     }
     if TIME in sizes:
-        labels |= clock.coords(sizes[TIME], single=samples.single)
+        labels |= clock_coords(clock, sizes[TIME], single=samples.single)
     labels |= dict(coords or {})
     return xr.DataArray(values, dims=tuple(dims), coords=labels, name=name, attrs=attributes(attrs or {}))
 
@@ -203,7 +168,7 @@ def output_result(
         values, named = values[..., None], [*named, OUTPUT]
     coords: dict[str, Any] = {}
     if OUTPUT_TIME in named and on_input_clock:
-        steps = clock.coords(values.shape[named.index(OUTPUT_TIME)], single=samples.single)[TIME]
+        steps = clock_coords(clock, values.shape[named.index(OUTPUT_TIME)], single=samples.single)[TIME]
         coords[OUTPUT_TIME] = xr.Variable(OUTPUT_TIME, steps.values, steps.attrs)
     if names is not None and OUTPUT in named:
         n_outputs = values.shape[named.index(OUTPUT)]
@@ -215,19 +180,22 @@ def output_result(
 
 def tree(arrays: Mapping[str, xr.DataArray], attrs: Mapping[str, Any]) -> xr.DataTree:
     """Several layers side by side, a node each; the root holds `sample` alone, since the layers' clocks may differ."""
-    shared = (SAMPLE, LENGTH, LABEL)
     first = next(iter(arrays.values()))
-    root = xr.Dataset(coords={name: first.coords[name] for name in shared if name in first.coords}, attrs=attributes(attrs))
-    nodes = {name: array.drop_vars(shared, errors="ignore").to_dataset(promote_attrs=True) for name, array in arrays.items()}
+    root = xr.Dataset(coords={SAMPLE: first.coords[SAMPLE].variable} if SAMPLE in first.dims else {}, attrs=attributes(attrs))
+    nodes = {name: array.to_dataset(promote_attrs=True) for name, array in arrays.items()}
     return xr.DataTree.from_dict({"/": root} | nodes)
 
 
 def attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what survives NetCDF and Zarr (strings, numbers, lists of them) and stamp it with the version."""
-    plain: dict[str, Any] = {"seqscope_version": __version__}
-    for name, value in attrs.items():
-        if isinstance(value, tuple):
-            plain[name] = [str(item) for item in value]
-        elif value is not None:
-            plain[name] = int(value) if isinstance(value, bool) else value
-    return plain
+    """Keep what survives NetCDF and Zarr (strings, numbers, lists of one of them) and stamp it with the version."""
+    stamped: dict[str, Any] = {"seqscope_version": __version__}
+    return stamped | {name: _plain(value) for name, value in attrs.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        items = [_plain(item) for item in value]
+        return items if all(isinstance(item, int | float) for item in items) else [str(item) for item in items]
+    if isinstance(value, bool | np.bool):
+        return int(value)
+    return value.item() if isinstance(value, np.generic) else value

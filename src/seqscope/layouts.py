@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from seqscope.errors import DataError, quoted
@@ -14,7 +16,7 @@ ORDERS = SERIES_LAYOUTS | TOKEN_LAYOUTS
 _WORDS = {"N": "sample", "T": "time", "C": "channel"}
 
 
-def check(layout: str) -> str:
+def check(layout: Any) -> str:
     """Give the layout back if there is one of that name.
 
     Raises
@@ -22,7 +24,7 @@ def check(layout: str) -> str:
     DataError
         There is none.
     """
-    if layout not in ORDERS:
+    if not isinstance(layout, str) or layout not in ORDERS:
         raise DataError(f"The layout {layout!r} is not known: say one of {quoted(ORDERS)} (N sample, T time, C channel).")
     return layout
 

@@ -34,7 +34,16 @@ def _left_in_container() -> int | None:
         limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
     except OSError:
         return None
-    return None if limit == "max" else max(0, int(limit) - int(used))
+    return None if limit == "max" else max(0, int(limit) - int(used) + _reclaimable())
+
+
+def _reclaimable() -> int:
+    """Pages of files that the kernel keeps as long as nobody else wants the memory; they count as used."""
+    try:
+        lines = (_CGROUP / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
 def in_words(size: float) -> str:

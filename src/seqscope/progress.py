@@ -25,7 +25,7 @@ def tracked(chunks: Iterable[tuple[int, _Chunk]], *, total: int, what: str, show
     show : bool, optional
         None: where standard error is a terminal.
     """
-    shown = sys.stderr.isatty() if show is None else show
+    shown = (sys.stderr is not None and sys.stderr.isatty()) if show is None else show
     bar = _Bar(what, total) if shown else None
     try:
         for size, chunk in chunks:

@@ -71,7 +71,7 @@ class Scope:
         self._specimen = Specimen(self._engine, layout=None if layout is None else layouts.check(layout))
         if example is not None:
             with _verb(lambda: self._describe("Scope", example)):
-                self._specimen.take_in(example)
+                self._specimen.show(self._specimen.take_in(example)[0])
 
     @property
     def model(self) -> Any:
@@ -151,6 +151,7 @@ class Scope:
             if isinstance(reading, LayerError):
                 raise ModelError(f"The model's output {reading.message}.")
             found = collect(feed, sequences, {OUTPUT_VALUE: reading}, (), batch_size=batch_size, show_progress=progress)
+            self._specimen.show(sequences)
             return self._label_output(found[OUTPUT_VALUE], sequences)
 
     def activations(
@@ -203,6 +204,7 @@ class Scope:
             sequences, feed = self._specimen.take_in(X)
             readings = selection.pick(self._specimen.readings(feed, sequences, selection.capture))
             found = collect(feed, sequences, readings, selection.capture, batch_size=batch_size, show_progress=progress)
+            self._specimen.show(sequences)
             arrays = {address: self._label_layer(address, value, sequences) for address, value in found.items()}
             return next(iter(arrays.values())) if selection.one else labelled.tree(arrays, self._attrs("activations"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqscope.axes import Reading
@@ -120,7 +120,10 @@ def select(layers: str | Sequence[str] | None, names: Sequence[str], rows: Seque
     """
     if layers is None:
         return Selection(tuple(Request(name, by_name=False) for name in rows), one=False)
-    wanted = [layers] if isinstance(layers, str) else list(layers)
+    wanted = [layers] if isinstance(layers, str) else list(layers) if isinstance(layers, Iterable) else [layers]
+    for name in wanted:
+        if not isinstance(name, str):
+            raise LayerError(f"A layer was asked for by {name!r}: expected a name, a glob, or a list of them; {nearest('', names)}.")
     if not wanted:
         raise LayerError("No layer was asked for: give a name, a glob, or nothing for all of them.")
     requests = tuple(request for name in wanted for request in _requests(name, names))

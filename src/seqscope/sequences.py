@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Self, overload
 
 import numpy as np
 import xarray as xr
 
 from seqscope import labelled, layouts
+from seqscope.clock import Clock
 from seqscope.errors import DataError, SampleError
-from seqscope.intake import Intake, as_array, shared_clock, take_in
+from seqscope.flat import Flat
+from seqscope.intake import as_array, take_in
 
 
 @dataclass(frozen=True)
@@ -84,31 +87,37 @@ class Sequences:
         data: Any,
         *,
         lengths: Any = None,
-        channels: Sequence[Hashable] | None = None,
+        channels: Iterable[Hashable] | None = None,
         samples: Any = None,
         labels: Any = None,
-        outputs: Sequence[Hashable] | None = None,
+        outputs: Iterable[Hashable] | None = None,
         time: Any = None,
         rate: float | None = None,
         time_units: str | None = None,
         layout: str | None = None,
     ) -> None:
-        intake = take_in(data, layouts.check(layout) if layout is not None else None)
-        self._steps = intake.steps
-        self._starts = intake.starts
-        self.single = intake.single
-        if not len(intake.starts):
+        flat = take_in(data, layouts.check(layout) if layout is not None else None)
+        self._steps = flat.steps
+        self._starts = flat.starts
+        self.single = flat.single
+        if not len(flat.starts):
             raise DataError("The data holds no sequence: expected at least one.")
-        self.lengths = intake.lengths if lengths is None else _column(lengths, len(self), "lengths").astype(np.int64)
-        self._check_lengths(intake)
-        self.channels = self._channel_names(channels if channels is not None else intake.channels)
-        self.samples = _ids(samples if samples is not None else intake.samples, len(self))
-        known_labels = labels if labels is not None else intake.labels
+        self.lengths = flat.lengths if lengths is None else _whole(_column(lengths, len(self), "lengths"))
+        self._check_lengths(flat)
+        self.channels = self._channel_names(channels if channels is not None else flat.channels)
+        self.samples = _ids(samples if samples is not None else flat.samples, len(self))
+        known_labels = labels if labels is not None else flat.labels
         self.labels = None if known_labels is None else _column(known_labels, len(self), "labels")
-        known_outputs = outputs if outputs is not None else intake.outputs
+        known_outputs = outputs if outputs is not None else flat.outputs
         self.outputs: tuple[Hashable, ...] | None = None if known_outputs is None else tuple(known_outputs)
-        self.clock = self._make_clock(time, rate, time_units) or intake.clock
+        self.clock = self._make_clock(flat.clock, time, rate, time_units)
         self._check_values()
+
+    def to_flat(self) -> Flat:
+        """The same in flat form, sharing memory: what data is made of when it is made from Sequences."""
+        channels = None if self.channels is None else list(self.channels)
+        outputs = None if self.outputs is None else list(self.outputs)
+        return Flat(self._steps, self._starts, self.lengths, self.single, channels, self.samples, self.labels, outputs, self.clock)
 
     # What it holds
 
@@ -154,12 +163,12 @@ class Sequences:
     def __getitem__(self, key: slice | Sequence[int] | np.ndarray) -> Self: ...
     def __getitem__(self, key: Any) -> Any:
         """Give one sequence as a DataArray (time, channel), or several as Sequences."""
-        if isinstance(key, int | np.integer):
+        if isinstance(key, int | np.integer) or (getattr(key, "ndim", None) == 0 and "int" in str(key.dtype)):
             return self._one(int(key))
         try:
-            rows = np.arange(len(self))[key if isinstance(key, slice) else np.asarray(key)]
-        except IndexError as error:
-            raise SampleError(f"The selection does not fit: {error} ({self.describe()}).") from error
+            rows = np.arange(len(self))[key if isinstance(key, slice) else _positions(key)]
+        except (IndexError, TypeError, ValueError) as error:
+            raise SampleError(f"The selection {key!r} does not fit: {error} ({self.describe()}).") from error
         if not rows.size:
             raise DataError(f"The selection {key!r} holds no sequence (there are {len(self)}).")
         return self._take(rows)
@@ -197,6 +206,8 @@ class Sequences:
         Equal lengths, because padding changes what a convolution, a bidirectional or an attention layer computes. The longest
         first, so that the first batch tells how large the result will be.
         """
+        if not isinstance(size, int | np.integer) or size < 1:
+            raise DataError(f"The batch size is {size!r}: expected a whole number, 1 or more.")
         for length in np.unique(self.lengths)[::-1]:
             rows = np.flatnonzero(self.lengths == length)
             for start in range(0, len(rows), size):
@@ -215,9 +226,8 @@ class Sequences:
 
     # What is checked
 
-    def _check_lengths(self, intake: Intake) -> None:
-        ends = np.append(intake.starts[1:], len(intake.steps))
-        room = ends - intake.starts
+    def _check_lengths(self, flat: Flat) -> None:
+        room = flat.lengths if flat.room is None else flat.room
         for row in np.flatnonzero((self.lengths < 1) | (self.lengths > room))[:1]:
             if self.lengths[row] > room[row]:
                 raise DataError(f"Sequence {row} is said to have {self.lengths[row]} steps and holds {room[row]}.")
@@ -225,39 +235,47 @@ class Sequences:
         if self._steps.ndim == 2 and not self._steps.shape[1]:
             raise DataError("The data has no channels: expected at least one.")
 
-    def _channel_names(self, channels: Sequence[Hashable] | None) -> tuple[Hashable, ...] | None:
+    def _channel_names(self, channels: Iterable[Hashable] | None) -> tuple[Hashable, ...] | None:
         if self.is_tokens:
             if channels is not None:
                 raise DataError("Tokens have no channels, and names of channels were given.")
             return None
         if channels is None:
             return tuple(range(self._steps.shape[1]))
-        if len(channels) != self._steps.shape[1]:
-            raise DataError(f"{len(channels)} channel names were given for {self._steps.shape[1]} channels.")
-        return tuple(channels)
+        names = tuple("/".join(map(str, name)) if isinstance(name, tuple) else name for name in channels)
+        if len(names) != self._steps.shape[1]:
+            raise DataError(f"{len(names)} channel names were given for {self._steps.shape[1]} channels.")
+        return names
 
-    def _make_clock(self, time: Any, rate: float | None, units: str | None) -> labelled.Clock | None:
+    def _make_clock(self, known: Clock, time: Any, rate: Any, units: str | None) -> Clock:
+        """The clock that was said, or the one that came with the data, in the units that were said."""
         if time is not None and rate is not None:
             raise DataError("Both `time` and `rate` were given: say one of them.")
         longest = int(self.lengths.max())
         if rate is not None:
-            if not rate > 0:
-                raise DataError(f"The rate is {rate}: expected steps per time unit, above 0.")
-            return labelled.Clock(np.arange(longest) / rate, None, units or "s")
-        if time is None:
-            return None
-        if isinstance(time, list | tuple) and len(time) and np.ndim(time[0]) == 1:
-            own = [np.asarray(stamps) for stamps in time]
-            if len(own) != len(self):
-                raise DataError(f"{len(own)} arrays of time stamps were given for {len(self)} sequences.")
-            for row, stamps in enumerate(own):
-                if len(stamps) < self.lengths[row]:
-                    raise DataError(f"Sequence {row} has {self.lengths[row]} steps and {len(stamps)} time stamps.")
-            return shared_clock([stamps[:n] for stamps, n in zip(own, self.lengths, strict=True)], units or "")
-        stamps = as_array(time)
-        if stamps.ndim != 1 or len(stamps) < longest:
-            raise DataError(f"The time stamps have shape {stamps.shape}: expected one for each of the {longest} steps.")
-        return labelled.Clock(stamps, None, units or "")
+            if not isinstance(rate, int | float | np.number) or not 0 < rate < np.inf:
+                raise DataError(f"The rate is {rate!r}: expected steps per time unit, a number above 0.")
+            return Clock(np.arange(longest) / rate, None, units or "s")
+        if time is not None:
+            return Clock.of(self._stamps(time, longest), units or "")
+        if units is not None and known.is_numbered:
+            raise DataError(f"`time_units` is {units!r} and there are no times: give `time` or `rate` too.")
+        return known if units is None else replace(known, units=units)
+
+    def _stamps(self, time: Any, longest: int) -> list[np.ndarray]:
+        """The stamps that were given: of all samples, or one array a sample."""
+        if not (isinstance(time, list | tuple) and len(time) and any(np.ndim(stamps) for stamps in time)):
+            stamps = as_array(time)
+            if stamps.ndim != 1 or len(stamps) < longest:
+                raise DataError(f"The time stamps have shape {stamps.shape}: expected one for each of the {longest} steps.")
+            return [stamps]
+        own = [as_array(stamps) for stamps in time]
+        if len(own) != len(self):
+            raise DataError(f"{len(own)} arrays of time stamps were given for {len(self)} sequences.")
+        for row, stamps in enumerate(own):
+            if stamps.ndim != 1 or len(stamps) < self.lengths[row]:
+                raise DataError(f"Sequence {row} has {self.lengths[row]} steps and {stamps.size} time stamps.")
+        return [stamps[:length] for stamps, length in zip(own, self.lengths, strict=True)]
 
     def _check_values(self) -> None:
         """Find the first NaN or infinity, unless everything is finite (one fast pass)."""
@@ -286,11 +304,27 @@ def _column(values: Any, n_samples: int, what: str) -> np.ndarray:
     return column
 
 
+def _whole(lengths: np.ndarray) -> np.ndarray:
+    """Lengths as whole numbers; anything else is refused."""
+    for row, length in enumerate(lengths.tolist()):
+        if not isinstance(length, int | float) or length != length // 1:
+            raise DataError(f"The length of sequence {row} is {length!r}: expected a whole number of steps.")
+    return lengths.astype(np.int64)
+
+
+def _positions(key: Any) -> np.ndarray:
+    """Positions or a mask; an empty list is no position."""
+    rows = np.asarray(key)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iub"):
+        raise IndexError("positions are integers, or one boolean for each sample")
+    return rows if rows.size else rows.astype(np.int64)
+
+
 def _ids(samples: Any, n_samples: int) -> np.ndarray:
     if samples is None:
         return np.arange(n_samples)
     column = _column(samples, n_samples, "sample ids")
-    ids, counts = np.unique(column, return_counts=True)
-    if (counts > 1).any():
-        raise DataError(f"The sample id {ids[counts > 1][0]!s} stands {counts.max()} times: ids must differ.")
+    name, count = Counter(column.tolist()).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"The sample id {name!s} stands {count} times: ids must differ.")
     return column

@@ -62,11 +62,7 @@ class Specimen:
         """
         if not isinstance(data, Sequences):
             data = Sequences(data, layout=self._layout_of(data))
-        feed = self._feed_for([(int(data.lengths.max()), data.n_channels or 0)], data.is_tokens)
-        if self._example is None:
-            self._example = next(data.batches(N_TRIED)).values.copy()
-            self._table = None  # one made from noise can now show real lengths
-        return data, feed
+        return data, self._feed_for([(int(data.lengths.max()), data.n_channels or 0)], data.is_tokens)
 
     def _layout_of(self, data: Any) -> str | None:
         """The layout of an array without names is the model's own; nothing else needs one."""
@@ -77,7 +73,8 @@ class Specimen:
         if array.ndim != 3 and not is_tokens:
             return None
         first, second, last = (*array.shape, 0)[:3]
-        return self._feed_for([(second, last), (last, second), (first, last)], is_tokens).layout
+        layout = self._feed_for([(second, last), (last, second), (first, last)], is_tokens).layout
+        return layout if len(layout) == array.ndim else None  # the other kind of input: running it will say so
 
     def _feed_for(self, sizes: Sequence[tuple[int, int]], is_tokens: bool) -> Feed:
         if self._feed is None:
@@ -93,6 +90,12 @@ class Specimen:
         likely = is_tokens if is_tokens is not None else bool(hints and hints[0].is_tokens)
         trials = itertools.chain.from_iterable(trials_for(self.engine, sizes, kind) for kind in (likely, not likely))
         return find_feed(self.engine, trials, self._layout)
+
+    def show(self, sequences: Sequences) -> None:
+        """Remember some data that the model runs on, the first that there is, for the table of layers."""
+        if self._example is None:
+            self._example = next(sequences.batches(N_TRIED)).values.copy()
+            self._table = None  # one made from noise can now show real lengths
 
     # What its values are
 

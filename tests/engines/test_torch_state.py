@@ -383,6 +383,27 @@ def test_random_states_are_kept_when_the_model_draws():
     assert torch.equal(torch.rand(2), expected)
 
 
+@pytest.mark.parametrize("samples", [4, 40])
+def test_model_that_draws_for_every_sample_is_run(samples):
+    """Dropout that stays on in evaluation mode, as for samples of the posterior: other draws are no other order."""
+
+    class StillDropping(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.same = nn.GRU(3, 5, batch_first=True), nn.Identity()
+
+        def forward(self, x):
+            return self.same(nn.functional.dropout(self.rnn(x)[0][:, -1], 0.5, training=True))
+
+    model, x = StillDropping().double(), series(samples)
+    last = ref.hidden(model.rnn, x)[:, -1]
+    with unchanged(model):
+        found = [sq.Scope(model).predict(x).values, sq.Scope(model).activations(x, "same").values]
+    for values in found:
+        assert_close(values, np.where(values == 0, 0, 2 * last))
+        assert 0.2 < (values == 0).mean() < 0.8
+
+
 def test_global_flags_that_a_pass_sets_are_put_back():
     class Setting(nn.Module):
         def __init__(self):
@@ -432,7 +453,7 @@ class OwnError(Exception):
     pass
 
 
-@pytest.mark.parametrize("layers", [None, "rnn.0", ["rnn.1", "first"]])
+@pytest.mark.parametrize("layers", [None, ["rnn.0", "first"]])
 @pytest.mark.parametrize("seen_before", [True, False])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), OwnError("no more")], ids=lambda error: type(error).__name__)
 def test_model_is_left_as_it_was_when_a_pass_breaks_off(error, layers, seen_before):
@@ -464,6 +485,28 @@ def test_ctrl_c_during_a_layer_inside_leaves_no_hook():
     model.fc.register_forward_pre_hook(interrupt)
     with unchanged(model), pytest.raises(KeyboardInterrupt):
         sq.Scope(model).activations(series())
+
+
+def test_ctrl_c_passes_through_whatever_was_written_before_it():
+    """A weight that is written for the first time in the very pass that is broken off."""
+
+    class Late(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.breaks = nn.GRU(3, 5, batch_first=True), [False]
+
+        def forward(self, x):
+            if self.breaks[0]:
+                self.rnn.weight_hh_l0.mul_(0.5)
+                raise KeyboardInterrupt
+            return self.rnn(x)[0][:, -1]
+
+    model = Late().double()
+    scope = sq.Scope(model)
+    scope.predict(series())
+    model.breaks[0] = True
+    with pytest.raises(KeyboardInterrupt):
+        scope.predict(series())
 
 
 def test_lock_is_free_after_a_pass_that_broke_off():
@@ -601,6 +644,19 @@ def test_threads_on_one_model_get_what_each_asked_for(scopes):
                     for thread in range(4)
                 ]
             )
+
+
+@pytest.mark.usefixtures("_threads_take_turns_often")
+def test_threads_on_a_model_and_on_a_part_of_it():
+    model, x, of_part = Deep(3).double().train(), series(3, 6), series(3, 6, 5)
+    expected = {"whole": ref.hidden(model.rnns[1], ref.hidden(model.rnns[0], x)), "part": ref.hidden(model.rnns[1], of_part)}
+
+    def ask(module, data, name, what):
+        for _ in range(3):
+            assert_close(sq.Scope(module).activations(data, name), expected[what])
+
+    with unchanged(model):
+        together([partial(ask, model, x, "rnns.1", "whole"), partial(ask, model.rnns[1], of_part, "gru", "part")])
 
 
 def _table(scope):

@@ -69,7 +69,6 @@ class Engine(Protocol):
     framework: str
     model: Any
     model_name: str
-    takes_lengths: bool  # fed through `call=`, and so told the lengths: such a model may sort its batch
 
     @property
     def layers(self) -> tuple[Layer, ...]:

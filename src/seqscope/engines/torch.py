@@ -57,7 +57,6 @@ class TorchEngine:
         self.model = model
         self._module: nn.Module = getattr(model, "_orig_mod", model)
         self.model_name = type(self._module).__name__
-        self.takes_lengths = call is not None
         self._call: Call = call or (lambda module, batch, lengths: module(batch))
         self._overwritten: set[str] = set()  # layers whose value a later layer changes in place: copied as soon as seen
         if isinstance(self._module, torch.jit.ScriptModule):

@@ -59,7 +59,9 @@ def as_it_was(module: nn.Module) -> Iterator[frozenset[int]]:
             yield frozenset(kept.memory)
         finally:
             kept.restore()
-            weights.restore()
+            lost = weights.restore()
+        if lost:
+            raise ModelError(f"The model wrote into its own weight '{lost[0]}' in this pass and in none before: it is changed now.")
 
 
 class _Holder(Protocol):
@@ -117,9 +119,11 @@ class _Container:
 
     def restore(self) -> None:
         held, before = self.held, self.before
-        if len(held) == len(before) and all(map(operator.is_, held, before)):
-            if not isinstance(held, dict) or all(map(operator.is_, held.values(), before.values())):
-                return
+        same = len(held) == len(before) and all(map(operator.is_, held, before))
+        if same and isinstance(held, dict):
+            same = all(map(operator.is_, held.values(), before.values()))
+        if same:
+            return
         held.clear()
         held.extend(before) if isinstance(held, list | deque) else held.update(before)
 
@@ -162,7 +166,8 @@ class _Weights:
             if self._first or name in known
         }
 
-    def restore(self) -> None:
+    def restore(self) -> list[str]:
+        """Put back what was written, and name what can't be put back."""
         written = {name for name in self._before if self._was_written(name)}
         for name in written & self._copies.keys():
             parameter, _, grad, _ = self._before[name]
@@ -173,9 +178,7 @@ class _Weights:
                 grad.copy_(of_grad)
         if self._first:
             _written[self._module] = written
-        lost = sorted(written - self._copies.keys())
-        if lost:
-            raise ModelError(f"The model wrote into its own weight '{lost[0]}' in this pass and in none before: it is changed now.")
+        return sorted(written - self._copies.keys())
 
     def _was_written(self, name: str) -> bool:
         parameter, version, grad, grad_version = self._before[name]

@@ -1,0 +1,89 @@
+"""The input's clock: step numbers, or the person's own times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+
+from seqscope.errors import DataError
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The time of every step, where the person gave one.
+
+    Attributes
+    ----------
+    stamps : array (time,) or None
+        The time of each step, the same for every sample; None: steps are numbered from 0.
+    own : tuple of arrays (time,), one per sample, or None
+        The time of each step where samples differ.
+    units : str
+        What the stamps count in; empty for step numbers and for dates.
+    """
+
+    stamps: np.ndarray | None = None
+    own: tuple[np.ndarray, ...] | None = None
+    units: str = ""
+
+    @classmethod
+    def of(cls, own: Sequence[np.ndarray], units: str = "") -> Clock:
+        """One clock for all samples where their stamps agree as far as they go, else a clock for each.
+
+        Raises
+        ------
+        DataError
+            The stamps are neither numbers nor dates, or numbers for some samples and dates for others.
+        """
+        checked = [_checked(stamps) for stamps in own]
+        kinds = {stamps.dtype.kind in "mM" for stamps in checked}
+        if len(kinds) > 1:
+            raise DataError("The time stamps are numbers for some sequences and dates for others: give one kind.")
+        units = "" if True in kinds else units
+        longest = max(checked, key=len)
+        if not all(np.array_equal(stamps, longest[: len(stamps)]) for stamps in checked):
+            return cls(None, tuple(checked), units)
+        numbered = not units and np.array_equal(longest, np.arange(len(longest)))
+        return cls() if numbered else cls(longest, None, units)
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether there are no stamps, so that steps are numbered from 0."""
+        return self.stamps is None and self.own is None
+
+    def of_sample(self, row: int, n_steps: int) -> np.ndarray:
+        """The stamps of one sample; its step numbers where there are none."""
+        stamps = self.own[row] if self.own is not None else self.stamps
+        return np.arange(n_steps) if stamps is None else stamps[:n_steps]
+
+    def take(self, rows: np.ndarray) -> Clock:
+        """The clock of some samples."""
+        return self if self.own is None else replace(self, own=tuple(self.own[row] for row in rows))
+
+    def padded(self, n_steps: int) -> np.ndarray:
+        """Every sample's own stamps, (sample, time), NaN (NaT for dates) after its end."""
+        rows = self.own or ()
+        dtype = np.result_type(*rows)
+        dates = dtype.kind in "mM"
+        table = np.full((len(rows), n_steps), "NaT" if dates else np.nan, dtype if dates else np.float64)
+        for row, stamps in zip(table, rows, strict=True):
+            row[: min(n_steps, len(stamps))] = stamps[:n_steps]
+        return table
+
+
+def _checked(stamps: np.ndarray) -> np.ndarray:
+    if any(getattr(stamp, "tzinfo", None) is not None for stamp in stamps.flat[:1]):
+        raise DataError("The time stamps are dates with time zones: give them in one zone and without it, such as .tz_convert(None).")
+    if stamps.dtype == object and stamps.size and isinstance(stamps.flat[0], date):
+        stamps = stamps.astype("datetime64[us]")
+    if stamps.ndim != 1 or stamps.dtype.kind not in "iufmM":
+        raise DataError(
+            f"The time stamps of a sequence have shape {stamps.shape} and type {stamps.dtype}: expected numbers or dates, (time,)."
+        )
+    gaps = np.flatnonzero(np.isnat(stamps) if stamps.dtype.kind in "mM" else ~np.isfinite(stamps))
+    if gaps.size:
+        raise DataError(f"The time stamps have a gap at step {gaps[0]} ({stamps[gaps[0]]}): every step needs a time.")
+    return stamps

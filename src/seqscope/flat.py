@@ -1,0 +1,112 @@
+"""Sequences in flat form: the steps of all, one after the other, with the place where each starts and its length.
+
+A padded (sample, time, channel) array fits it without a copy, and so does any selection of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from seqscope.clock import Clock
+from seqscope.errors import DataError
+
+
+@dataclass
+class Flat:
+    """Sequences with the names that came along.
+
+    Attributes
+    ----------
+    steps : array (step, channel) of floats, or (step,) of integer tokens
+    starts, lengths : int arrays (sample,)
+    single : bool
+        One sequence was given, without a sample axis.
+    room : int array (sample,) or None
+        How many steps are there for each sequence, padding included; None: as many as it is long.
+    """
+
+    steps: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    single: bool = False
+    channels: list[Any] | None = None
+    samples: np.ndarray | None = None
+    labels: np.ndarray | None = None
+    outputs: list[Any] | None = None
+    clock: Clock = field(default_factory=Clock)
+    room: np.ndarray | None = None
+
+    def part(self, row: int) -> np.ndarray:
+        """The steps of one sequence: a view."""
+        return self.steps[self.starts[row] : self.starts[row] + self.lengths[row]]
+
+
+def from_block(block: np.ndarray) -> Flat:
+    """(sample, time, channel) without names; a step at the end of a sample that is NaN in every channel is padding."""
+    n_samples, n_steps, n_channels = block.shape
+    lengths = np.full(n_samples, n_steps, np.int64)
+    if block.size and not np.isfinite(block).all():
+        there = ~np.isnan(block).all(axis=2)
+        lengths = np.where(there.any(axis=1), n_steps - there[:, ::-1].argmax(axis=1), 0).astype(np.int64)
+    steps = np.ascontiguousarray(block).reshape(n_samples * n_steps, n_channels)
+    return Flat(steps, np.arange(n_samples, dtype=np.int64) * n_steps, lengths, room=np.full(n_samples, n_steps, np.int64))
+
+
+def from_tokens(ids: np.ndarray) -> Flat:
+    """(sample, time) of whole numbers."""
+    n_samples, n_steps = ids.shape
+    lengths = np.full(n_samples, n_steps, np.int64)
+    return Flat(np.ascontiguousarray(ids).reshape(-1), np.arange(n_samples, dtype=np.int64) * n_steps, lengths)
+
+
+def joined(parts: Sequence[Flat]) -> Flat:
+    """Several sets of sequences as one: the items of a list.
+
+    Raises
+    ------
+    DataError
+        The items have other channels than the first.
+    """
+    first = parts[0]
+    for position, part in enumerate(parts):
+        if _width(part) != _width(first):
+            raise DataError(
+                f"Item {position} of the list has {_width(part)} and item 0 has {_width(first)}: every item is (time, channel) with the "
+                "same channels."
+            )
+        if part.channels is not None and first.channels is not None and part.channels != first.channels:
+            raise DataError(
+                f"Item {position} of the list has the channels {part.channels} and item 0 has {first.channels}: the same are expected."
+            )
+    lengths = np.concatenate([part.lengths for part in parts])
+    steps = np.concatenate([part.part(row) for part in parts for row in range(len(part.starts))])
+    return Flat(
+        steps,
+        (np.cumsum(lengths) - lengths).astype(np.int64),
+        lengths,
+        channels=next((part.channels for part in parts if part.channels is not None), None),
+        samples=_stacked([part.samples for part in parts]),
+        labels=_stacked([part.labels for part in parts]),
+        outputs=next((part.outputs for part in parts if part.outputs is not None), None),
+        clock=_joined_clock(parts),
+    )
+
+
+def _width(part: Flat) -> str:
+    return "tokens" if part.steps.ndim == 1 else f"{part.steps.shape[1]} channels"
+
+
+def _stacked(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    known = [column for column in columns if column is not None]
+    return np.concatenate(known) if len(known) == len(columns) else None
+
+
+def _joined_clock(parts: Sequence[Flat]) -> Clock:
+    if all(part.clock.is_numbered for part in parts):
+        return Clock()
+    own = [part.clock.of_sample(row, int(length)) for part in parts for row, length in enumerate(part.lengths)]
+    return Clock.of(own, next((part.clock.units for part in parts if part.clock.units), ""))
