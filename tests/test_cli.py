@@ -180,7 +180,18 @@ def test_ctrl_c_ends_without_a_traceback_or_half_a_file(tmp_path):
         """)
     )
     np.save(tmp_path / "x.npy", np.zeros((5000, 7, 2)))
-    command = [sys.executable, "-c", "from seqscope.cli import main; main()", "activations", "slow:Slow", "x.npy", "--layer", "fc", "-o", "a.nc"]
+    command = [
+        sys.executable,
+        "-c",
+        "from seqscope.cli import main; main()",
+        "activations",
+        "slow:Slow",
+        "x.npy",
+        "--layer",
+        "fc",
+        "-o",
+        "a.nc",
+    ]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "running\n"
         time.sleep(0.2)

@@ -54,6 +54,11 @@ class Clock:
         """Whether there are no stamps, so that steps are numbered from 0."""
         return self.stamps is None and self.own is None
 
+    @property
+    def is_dates(self) -> bool:
+        """Whether the stamps are dates, which have no unit."""
+        return self.of_sample(0, 1).dtype.kind in "mM"
+
     def of_sample(self, row: int, n_steps: int) -> np.ndarray:
         """The stamps of one sample; its step numbers where there are none."""
         stamps = self.own[row] if self.own is not None else self.stamps

@@ -11,6 +11,7 @@ import numpy as np
 
 from seqscope import memory, progress
 from seqscope.axes import OUTPUT_VALUE, Reading
+from seqscope.engines.base import Forward
 from seqscope.errors import DataError, LayerError, about_layer
 from seqscope.feed import Feed
 from seqscope.labelled import TIME
@@ -118,12 +119,16 @@ def _place_all(kept: Mapping[str, Collected], values: dict[str, np.ndarray], bat
 
 def _values(feed: Feed, batch: Batch, readings: Mapping[str, Reading], capture: Sequence[str]) -> dict[str, np.ndarray]:
     """The wanted values of one batch; nothing else of the pass outlives this call."""
-    forward = feed.forward(batch.values, capture)
+    return _read(feed.forward(batch.values, capture), readings, len(batch.values))
+
+
+def _read(forward: Forward, readings: Mapping[str, Reading], n_samples: int) -> dict[str, np.ndarray]:
+    """What a pass gave, in canonical order."""
     seen = {OUTPUT_VALUE: [forward.output], **forward.captured}
     values: dict[str, np.ndarray] = {}
     for address, reading in readings.items():
         with about_layer(layer_of(address)):
-            values[address] = _value(seen.get(address), reading, len(batch.values))
+            values[address] = _value(seen.get(address), reading, n_samples)
     return values
 
 
@@ -158,7 +163,10 @@ def _checked_values(feed: Feed, batch: Batch, readings: Mapping[str, Reading], c
     with state_kept():  # so that a model which draws noise draws the same in both runs
         values = _values(feed, batch, readings, capture)
     with state_kept():
-        moved_on = _values(feed, Batch(batch.rows, np.roll(batch.values, 1, axis=0)), readings, capture)
+        rolled = feed.forward(np.roll(batch.values, 1, axis=0), capture)
+    if rolled.drew_noise:  # noise belongs to a place in the batch and does not move on
+        return values
+    moved_on = _read(rolled, readings, n_rows)
     for address, value in values.items():
         before, after = value.astype(np.complex128), moved_on[address].astype(np.complex128)
         tolerance = 1e-3 * np.nanmax(np.abs(before), initial=0.0)

@@ -59,6 +59,7 @@ def from_block(block: np.ndarray) -> Flat:
 def from_tokens(ids: np.ndarray) -> Flat:
     """(sample, time) of whole numbers."""
     n_samples, n_steps = ids.shape
+    ids = ids.astype(ids.dtype.newbyteorder("="), copy=False)
     lengths = np.full(n_samples, n_steps, np.int64)
     return Flat(np.ascontiguousarray(ids).reshape(-1), np.arange(n_samples, dtype=np.int64) * n_steps, lengths)
 

@@ -66,7 +66,7 @@ def as_array(data: Any) -> np.ndarray:
             data = data.detach().cpu().resolve_conj().resolve_neg()
             if "bfloat16" in str(data.dtype):  # NumPy has no such type
                 data = data.float()
-        if isinstance(data, np.ma.MaskedArray):
+        if np.ma.is_masked(data):
             return np.asarray(np.ma.filled(data.astype(np.float64), np.nan))
         return np.asarray(data)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -96,7 +96,7 @@ def as_numbers(array: np.ndarray) -> np.ndarray:
 
 def _from_array(array: np.ndarray, layout: str | None) -> Flat:
     if array.dtype.kind in "iu" and array.ndim in (1, 2):
-        flat = from_tokens(np.atleast_2d(array.T if layout == "TN" else array).astype(array.dtype.newbyteorder("="), copy=False))
+        flat = from_tokens(np.atleast_2d(array.T if layout == "TN" else array))
         flat.single = array.ndim == 1
         return flat
     array = as_numbers(array)
@@ -175,4 +175,4 @@ def _take_names(flat: Flat, array: xr.DataArray) -> None:
         table = np.atleast_2d(coords[name].values)
         rows = np.broadcast_to(table, (len(flat.starts), table.shape[-1]))
         own = [row[:length] for row, length in zip(rows, flat.lengths, strict=True)]
-        flat.clock = Clock.of([table[0]] if name == labelled.TIME else own, str(coords[name].attrs.get("units", "")))
+        flat.clock = Clock.of(own if labelled.SAMPLE in coords[name].dims else [table[0]], str(coords[name].attrs.get("units", "")))

@@ -182,7 +182,7 @@ def tree(arrays: Mapping[str, xr.DataArray], attrs: Mapping[str, Any]) -> xr.Dat
     """Several layers side by side, a node each; the root holds `sample` alone, since the layers' clocks may differ."""
     first = next(iter(arrays.values()))
     root = xr.Dataset(coords={SAMPLE: first.coords[SAMPLE].variable} if SAMPLE in first.dims else {}, attrs=attributes(attrs))
-    nodes = {name: array.to_dataset(promote_attrs=True) for name, array in arrays.items()}
+    nodes = {name.replace("/", "_"): array.to_dataset(promote_attrs=True) for name, array in arrays.items()}  # "/" would nest
     return xr.DataTree.from_dict({"/": root} | nodes)
 
 

@@ -169,8 +169,8 @@ class Scope:
         X : Sequences, or anything that `Sequences` takes
             An array without names has the layout that the model takes.
         layers : str, or sequence of str, optional
-            A layer's name gives its array; a glob ("encoder.*"), several names, or nothing (every layer) a tree. A layer that gives
-            several tensors has a name for each: "branch[0]", "branch[1]".
+            A name, of a layer or of a container around layers, gives its array; a glob over the layers ("encoder.*"), several names,
+            or nothing (every layer) a tree. A layer that gives several tensors has a name for each: "branch[0]", "branch[1]".
         batch_size : int, optional
             Sequences at a time; by default as many as suit the memory.
         progress : bool, optional

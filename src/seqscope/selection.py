@@ -115,7 +115,7 @@ def select(layers: str | Sequence[str] | None, names: Sequence[str], rows: Seque
 
     Examples
     --------
-    >>> select("encoder.*", ["encoder.lstm", "encoder.fc", "head"], []).capture
+    >>> select("encoder.*", ["encoder", "encoder.lstm", "encoder.fc", "head"], ["encoder.lstm", "encoder.fc", "head"]).capture
     ('encoder.lstm', 'encoder.fc')
     """
     if layers is None:
@@ -126,16 +126,17 @@ def select(layers: str | Sequence[str] | None, names: Sequence[str], rows: Seque
             raise LayerError(f"A layer was asked for by {name!r}: expected a name, a glob, or a list of them; {nearest('', names)}.")
     if not wanted:
         raise LayerError("No layer was asked for: give a name, a glob, or nothing for all of them.")
-    requests = tuple(request for name in wanted for request in _requests(name, names))
+    requests = tuple(request for name in wanted for request in _requests(name, names, rows))
     return Selection(requests, one=isinstance(layers, str) and requests[0].by_name)
 
 
-def _requests(name: str, names: Sequence[str]) -> list[Request]:
+def _requests(name: str, names: Sequence[str], rows: Sequence[str]) -> list[Request]:
+    """One layer by its name, or the layers proper that a glob fits."""
     if name in names:
         return [Request(name)]
     if layer_of(name) in names:
         return [Request(layer_of(name), place=name)]
-    matching = fnmatch.filter(names, name)
+    matching = fnmatch.filter(rows, name)
     if not matching:
         raise LayerError(f"No layer is named '{name}': {nearest(name, names)}.")
     return [Request(found, by_name=False) for found in matching]

@@ -260,7 +260,7 @@ class Sequences:
             return Clock.of(self._stamps(time, longest), units or "")
         if units is not None and known.is_numbered:
             raise DataError(f"`time_units` is {units!r} and there are no times: give `time` or `rate` too.")
-        return known if units is None else replace(known, units=units)
+        return known if units is None or known.is_dates else replace(known, units=units)
 
     def _stamps(self, time: Any, longest: int) -> list[np.ndarray]:
         """The stamps that were given: of all samples, or one array a sample."""

@@ -104,7 +104,8 @@ class Specimen:
         known = {layer_of(address) for address in self._readings}
         fresh = [name for name in capture if name not in known]
         if fresh or OUTPUT_VALUE not in self._readings:
-            self._readings |= read_axes(feed, next(sequences.batches(N_TRIED)).values, fresh)
+            found = read_axes(feed, next(sequences.batches(N_TRIED)).values, fresh)
+            self._readings = {**self._readings, **found}  # a new dict: another thread may be going through the old one
         return {address: reading for address, reading in self._readings.items() if layer_of(address) in ("", *capture)}
 
     # What it is made of

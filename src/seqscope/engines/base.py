@@ -50,11 +50,14 @@ class Forward:
     captured : dict of lists of arrays
         Each layer's value at each call, in order of the first call, axes as the layer gave them. A layer that gives several
         tensors has an entry for each: `branch[0]`, `branch[1]`, or `branch[name]`.
+    drew_noise : bool
+        Whether the pass drew random numbers, so that samples differ by their place in the batch.
     """
 
     output: np.ndarray
     n_outputs: int
     captured: dict[str, list[np.ndarray]]
+    drew_noise: bool = False
 
 
 class Engine(Protocol):
@@ -69,20 +72,12 @@ class Engine(Protocol):
     framework: str
     model: Any
     model_name: str
+    by_name: Mapping[str, Layer]  # everything that `capture` takes: the layers, and the containers around them
+    input_hints: tuple[InputHint, ...]  # what the model may take, the likeliest first; empty where its parameters do not tell
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers in the order in which the model holds them, as far as they are known without running it."""
-        ...
-
-    @property
-    def by_name(self) -> Mapping[str, Layer]:
-        """Everything that `capture` takes, by name: the layers, and the containers around them."""
-        ...
-
-    @property
-    def input_hints(self) -> tuple[InputHint, ...]:
-        """What the model may take, the likeliest first; empty where its parameters do not tell."""
         ...
 
     def forward(self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str] = ()) -> Forward:

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from seqscope.engines import torch_kinds
 from seqscope.engines.base import Forward, InputHint
 from seqscope.engines.torch_stack import stack_layer, stack_names
-from seqscope.engines.torch_state import as_it_was, shares_memory, version_of
+from seqscope.engines.torch_state import as_it_was, one_at_a_time, random_states, shares_memory, version_of
 from seqscope.engines.torch_weights import load_weights
 from seqscope.errors import ModelError
 from seqscope.layers import Layer
@@ -72,6 +72,8 @@ class TorchEngine:
         for name, parameter in self._module.named_parameters():
             if is_lazy(parameter):
                 raise ModelError(f"The parameter '{name}' has no shape yet: run the model on one batch first.")
+        with one_at_a_time:  # a pass of another scope on the same model may be under way
+            self.by_name, self.input_hints = self._by_name(), self._input_hints()
 
     @staticmethod
     def takes(model: Any) -> bool:
@@ -117,8 +119,7 @@ class TorchEngine:
                 layers.append(_layer(part, module, fresh))
         return tuple(layers)
 
-    @cached_property
-    def by_name(self) -> Mapping[str, Layer]:
+    def _by_name(self) -> dict[str, Layer]:
         """Layers, containers and stacks by name; the model as a whole is a layer only where it is the only one."""
         layers = {layer.name: layer for layer in self.layers}
         for name, module in self._modules.items():
@@ -126,8 +127,7 @@ class TorchEngine:
                 layers[name] = _layer(name, module, [*module.parameters(), *_running_statistics(module, recurse=True)])
         return layers
 
-    @cached_property
-    def input_hints(self) -> tuple[InputHint, ...]:
+    def _input_hints(self) -> tuple[InputHint, ...]:
         """What each layer takes, in the order in which the module holds them."""
         hints = (torch_kinds.input_hint(name, module) for name, module in self._rows.items())
         return tuple(hint for hint in hints if hint is not None)
@@ -136,29 +136,31 @@ class TorchEngine:
 
     def forward(self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str] = ()) -> Forward:
         """Run the module once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
-        output, seen = self._run(batch, lengths, capture)
+        output, seen, drew = self._run(batch, lengths, capture)
         late = {value.layer for values in seen.values() for value in values if value.was_overwritten}
         if late:  # an operation in place came after the hook: run again and copy in the hook, from now on
             self._overwritten |= late
-            output, seen = self._run(batch, lengths, capture)
+            output, seen, drew = self._run(batch, lengths, capture)
         outputs = list(output.values())
         arrays = {address: [as_numpy(value.tensor) for value in values] for address, values in seen.items()}
-        return Forward(as_numpy(outputs[0]), len(outputs), arrays)
+        return Forward(as_numpy(outputs[0]), len(outputs), arrays, drew)
 
     def _run(
         self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str]
-    ) -> tuple[dict[str, torch.Tensor], dict[str, list[_Seen]]]:
-        """One pass: every tensor that the model gave, and what the hooks saw."""
+    ) -> tuple[dict[str, torch.Tensor], dict[str, list[_Seen]], bool]:
+        """One pass: every tensor that the model gave, what the hooks saw, and whether it drew random numbers."""
         seen: dict[str, list[_Seen]] = {}
         with as_it_was(self._module) as memory, self._hooks(capture, seen, memory):
+            before = random_states(self._module)
             try:
                 output = self._call(self._module, self._to_tensor(batch), torch.tensor(lengths))
             except Exception as error:
                 raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
             outputs = {path: _own(tensor, memory) for path, tensor in _tensors(output).items()}
+            after = random_states(self._module)
         if not outputs:
             raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
-        return outputs, seen
+        return outputs, seen, any(not torch.equal(state, after[device]) for device, state in before.items())
 
     def _to_tensor(self, batch: np.ndarray) -> torch.Tensor:
         """Always a copy, so that a module which works in place never writes into the person's data."""

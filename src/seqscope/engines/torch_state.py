@@ -21,7 +21,7 @@ from torch import nn
 from seqscope.errors import ModelError
 
 # One lock for all models: torch's random state and its flags are the process's own, so two passes at once could not both put them back.
-_one_at_a_time = threading.RLock()
+one_at_a_time = threading.RLock()
 
 # The weights that a model's passes write into (`nn.Embedding(max_norm=)` does), by model; known after its first pass.
 _written: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictionary()
@@ -49,7 +49,7 @@ def as_it_was(module: nn.Module) -> Iterator[frozenset[int]]:
     frozenset of int
         The memory that will be put back: what a layer gives out of it has to be copied inside.
     """
-    with _one_at_a_time, _eager(module), _flags(), _random_state(module), torch.no_grad():
+    with one_at_a_time, _eager(module), _flags(), _random_state(module), torch.no_grad():
         modules = list(module.modules())
         kept = _Kept(modules)
         weights = _Weights(module)
@@ -123,6 +123,11 @@ class _Container:
         if same and isinstance(held, dict):
             same = all(map(operator.is_, held.values(), before.values()))
         if same:
+            return
+        if type(held) is dict:  # never empty for a moment, since another thread may be reading a module's attributes
+            for name in [name for name in held if name not in before]:
+                del held[name]
+            held.update(before)
             return
         held.clear()
         held.extend(before) if isinstance(held, list | deque) else held.update(before)
@@ -215,18 +220,21 @@ def _flags() -> Iterator[None]:
                 write(value)
 
 
+def random_states(module: nn.Module) -> dict[torch.device, torch.Tensor]:
+    """The random state of torch on the CPU and on the devices of a model."""
+    devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
+    return {torch.device("cpu"): torch.get_rng_state()} | {device: torch.cuda.get_rng_state(device) for device in devices}
+
+
 @contextlib.contextmanager
 def _random_state(module: nn.Module) -> Iterator[None]:
-    """Keep the random state of torch, on the model's devices too; NumPy's and Python's are kept by the verbs."""
-    devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
-    on_devices = {device: torch.cuda.get_rng_state(device) for device in devices}
-    on_cpu = torch.get_rng_state()
+    """Keep torch's random state; NumPy's and Python's are kept by the verbs."""
+    before = random_states(module)
     try:
         yield
     finally:
-        torch.set_rng_state(on_cpu)
-        for device, state in on_devices.items():
-            torch.cuda.set_rng_state(state, device)
+        for device, state in before.items():
+            torch.set_rng_state(state) if device.type == "cpu" else torch.cuda.set_rng_state(state, device)
 
 
 @contextlib.contextmanager
