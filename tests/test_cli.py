@@ -40,7 +40,7 @@ def seqscope_here(tmp_path, monkeypatch, capfd):
 
 def seqscope(*arguments, cwd=None):
     command = [sys.executable, "-W", "error", "-c", "from seqscope.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 @pytest.fixture(scope="module")

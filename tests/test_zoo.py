@@ -3,9 +3,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from reference import hidden  # the independent step-by-step loop
 
 import seqscope as sq
+from reference import hidden  # the independent step-by-step loop
 
 
 def test_japanese_vowels_is_a_plain_module_in_evaluation_mode():
