@@ -10,25 +10,8 @@ from torch import nn
 
 import reference as ref
 import seqscope as sq
+from nets import Net, series
 from tolerances import assert_close
-
-
-def series(n_samples=4, n_steps=9, n_channels=3, seed=1):
-    return np.random.default_rng(seed).standard_normal((n_samples, n_steps, n_channels))
-
-
-class Inside(nn.Module):
-    """Runs `run(self, x)`; what it is given by name are its children."""
-
-    def __init__(self, run, **children):
-        super().__init__()
-        self.run = run
-        for name, child in children.items():
-            self.add_module(name, child)
-        self.double().eval()
-
-    def forward(self, x):
-        return self.run(self, x)
 
 
 def last(x):
@@ -42,7 +25,7 @@ def last(x):
 @pytest.mark.parametrize("batch_first", [True, False], ids=["NTC", "TNC"])
 def test_equal_sizes_of_samples_steps_and_units_mix_nothing_up(batch_first, samples, steps, units):
     """Three samples are what the axes are found with, so three steps and three units are the hard case."""
-    model = Inside(
+    model = Net(
         lambda net, x: net.head(net.tanh(net.rnn(x)[0])[(slice(None), -1) if batch_first else -1]),
         rnn=nn.LSTM(3, units, batch_first=batch_first),
         tanh=nn.Tanh(),
@@ -60,7 +43,7 @@ def test_equal_sizes_of_samples_steps_and_units_mix_nothing_up(batch_first, samp
 
 @pytest.mark.parametrize(("samples", "steps", "filters"), list(itertools.product([1, 3], [1, 3, 5], [3, 5])))
 def test_equal_sizes_in_a_convolution_mix_nothing_up(samples, steps, filters):
-    model = Inside(
+    model = Net(
         lambda net, x: net.pool(net.relu(net.conv(x))).squeeze(-1),
         conv=nn.Conv1d(3, filters, 3, padding="same"),
         relu=nn.ReLU(),
@@ -79,7 +62,7 @@ def test_equal_sizes_in_a_convolution_mix_nothing_up(samples, steps, filters):
 
 
 def test_norm_and_dropout_behind_both_directions():
-    model = Inside(
+    model = Net(
         lambda net, x: last(net.dropout(net.norm(net.rnn(x)[0]))),
         rnn=nn.LSTM(3, 5, batch_first=True, bidirectional=True),
         norm=nn.LayerNorm(10),
@@ -104,7 +87,7 @@ def test_samples_and_steps_folded_into_one_axis_are_taken_apart(time_first, ragg
         out = out.reshape(shape)
         return out[-1] if time_first else out[:, -1]
 
-    model = Inside(run, rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 4), relu=nn.ReLU())
+    model = Net(run, rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 4), relu=nn.ReLU())
     found = sq.Scope(model).activations(ragged)
     for name in ("fc", "relu"):
         assert found[name].activations.dims == ("sample", "time", "unit")
@@ -117,7 +100,7 @@ def test_samples_and_steps_folded_into_one_axis_are_taken_apart(time_first, ragg
 
 def test_flatten_and_dense_layer_of_a_fixed_length():
     """The model runs on one length only, so the clock is found from which steps answer."""
-    model = Inside(
+    model = Net(
         lambda net, x: net.fc(net.flatten(net.relu(net.conv(x)))),
         conv=nn.Conv1d(3, 4, 3, padding="same"),
         relu=nn.ReLU(),
@@ -138,7 +121,7 @@ def test_flatten_and_dense_layer_of_a_fixed_length():
 
 @pytest.mark.parametrize("steps", [4, 9])
 def test_dense_layer_of_a_fixed_length_with_as_many_units_as_steps(steps):
-    model = Inside(lambda net, x: net.head(net.fc(x.flatten(1))), fc=nn.Linear(3 * steps, steps), head=nn.Linear(steps, steps))
+    model = Net(lambda net, x: net.head(net.fc(x.flatten(1))), fc=nn.Linear(3 * steps, steps), head=nn.Linear(steps, steps))
     x = series(n_steps=steps)
     found = sq.Scope(model, layout="NTC").activations(x, "fc")
     assert found.dims == ("sample", "unit")
@@ -147,7 +130,7 @@ def test_dense_layer_of_a_fixed_length_with_as_many_units_as_steps(steps):
 
 @pytest.mark.parametrize("over", [lambda x: x.mean(1), lambda x: x.max(1).values, last])
 def test_what_was_pooled_over_time_has_no_steps(over, ragged):
-    model = Inside(lambda net, x: net.fc(over(net.rnn(x)[0])), rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 2))
+    model = Net(lambda net, x: net.fc(over(net.rnn(x)[0])), rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 2))
     scope = sq.Scope(model)
     fc = scope.activations(ragged, "fc")
     assert fc.dims == ("sample", "unit")
@@ -157,9 +140,7 @@ def test_what_was_pooled_over_time_has_no_steps(over, ragged):
 
 
 def test_layer_with_its_own_clock_has_steps_and_no_time():
-    model = Inside(
-        lambda net, x: net.pool(net.conv(x)).mean(-1), conv=nn.Conv1d(3, 5, 3, stride=2, padding=1), pool=nn.MaxPool1d(2, stride=1)
-    )
+    model = Net(lambda net, x: net.pool(net.conv(x)).mean(-1), conv=nn.Conv1d(3, 5, 3, stride=2, padding=1), pool=nn.MaxPool1d(2, stride=1))
     x = [*series(3, 8), *series(2, 12)]
     found = sq.Scope(model).activations(x)
     for row, one in enumerate(x):
@@ -183,7 +164,7 @@ def test_attention_weights_have_neutral_names(ragged):
         weights = net.softmax(net.query(hidden) @ net.key(hidden).transpose(1, 2))
         return last(weights @ hidden)
 
-    model = Inside(run, rnn=nn.GRU(3, 5, batch_first=True), query=nn.Linear(5, 5), key=nn.Linear(5, 5), softmax=nn.Softmax(-1))
+    model = Net(run, rnn=nn.GRU(3, 5, batch_first=True), query=nn.Linear(5, 5), key=nn.Linear(5, 5), softmax=nn.Softmax(-1))
     found = sq.Scope(model).activations(ragged, "softmax")
     assert found.dims == ("sample", "axis_1", "axis_2")
     for row, one in enumerate(ragged):
@@ -199,7 +180,7 @@ def test_attention_weights_of_several_heads_have_neutral_names():
         weights = net.attn(x, x, x, average_attn_weights=False)[1]
         return net.drop(weights).sum((1, 2))[:, -1:] + last(net.rnn(x)[0])
 
-    model = Inside(run, attn=nn.MultiheadAttention(6, 2, batch_first=True), drop=nn.Dropout(), rnn=nn.GRU(6, 5, batch_first=True))
+    model = Net(run, attn=nn.MultiheadAttention(6, 2, batch_first=True), drop=nn.Dropout(), rnn=nn.GRU(6, 5, batch_first=True))
     x = series(n_channels=6)
     found = sq.Scope(model).activations(x, "drop")
     assert found.dims == ("sample", "axis_1", "axis_2", "axis_3")
@@ -212,7 +193,7 @@ def test_pooling_by_attention_has_one_weight_a_step(ragged):
         weights = net.softmax(net.score(hidden))
         return (weights * hidden).sum(1)
 
-    model = Inside(run, rnn=nn.GRU(3, 5, batch_first=True), score=nn.Linear(5, 1), softmax=nn.Softmax(1))
+    model = Net(run, rnn=nn.GRU(3, 5, batch_first=True), score=nn.Linear(5, 1), softmax=nn.Softmax(1))
     found = sq.Scope(model).activations(ragged, "softmax")
     assert found.dims == ("sample", "time", "unit")
     for row, one in enumerate(ragged):
@@ -225,7 +206,7 @@ def test_pooling_by_attention_has_one_weight_a_step(ragged):
 
 def test_cell_that_is_called_for_every_step_of_one_sample_after_the_other(ragged):
     """Sample by sample: the calls are the samples."""
-    model = Inside(lambda net, x: torch.stack([net.rnn(one)[0][-1] for one in x]), rnn=nn.GRU(3, 5, batch_first=True))
+    model = Net(lambda net, x: torch.stack([net.rnn(one)[0][-1] for one in x]), rnn=nn.GRU(3, 5, batch_first=True))
     found = sq.Scope(model, layout="NTC").activations(ragged, "rnn")
     assert found.dims == ("sample", "time", "unit")
     for row, one in enumerate(ragged):
@@ -237,7 +218,7 @@ def test_dense_layer_looped_over_the_steps_is_on_the_clock(ragged):
         hidden = net.rnn(x)[0]
         return torch.stack([net.fc(step) for step in hidden.unbind(1)], 1)
 
-    model = Inside(run, rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 2))
+    model = Net(run, rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 2))
     found = sq.Scope(model).activations(ragged, "fc")
     assert found.dims == ("sample", "time", "unit")
     for row, one in enumerate(ragged):
@@ -251,7 +232,7 @@ def test_fixed_number_of_calls_is_no_clock(ragged):
             x = net.fc(x)
         return last(x)
 
-    model = Inside(run, rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 5))
+    model = Net(run, rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 5))
     found = sq.Scope(model).activations(ragged, "fc")
     assert found.dims == ("sample", "call", "time", "unit")
     for row, one in enumerate(ragged):
@@ -262,7 +243,7 @@ def test_fixed_number_of_calls_is_no_clock(ragged):
 
 
 def test_calls_of_different_shapes_are_an_error_that_says_so():
-    model = Inside(
+    model = Net(
         lambda net, x: last(net.relu(net.b(net.relu(net.a(net.rnn(x)[0]))))),
         rnn=nn.GRU(3, 5, batch_first=True),
         a=nn.Linear(5, 7),
@@ -285,7 +266,7 @@ def test_calls_of_different_shapes_are_an_error_that_says_so():
 
 
 def recurrent(run, **children):
-    return Inside(run, rnn=nn.GRU(3, 5, batch_first=True), **children)
+    return Net(run, rnn=nn.GRU(3, 5, batch_first=True), **children)
 
 
 def test_layer_whose_weights_are_zero_is_shown_as_zeros():
@@ -362,7 +343,7 @@ def test_value_without_axes_does_not_keep_the_other_layers_from_being_seen():
 
 
 def test_value_that_mixes_the_samples_is_refused():
-    model = recurrent(lambda net, x: last(net.mix(net.rnn(x)[0])), mix=Inside(lambda net, h: h.mean(0, keepdim=True).expand_as(h)))
+    model = recurrent(lambda net, x: last(net.mix(net.rnn(x)[0])), mix=Net(lambda net, h: h.mean(0, keepdim=True).expand_as(h)))
     with pytest.raises(sq.errors.LayerError, match="'mix'"):
         sq.Scope(model, layout="NTC").activations(series(), "mix")
 
@@ -398,7 +379,7 @@ def _folded(net, x):
 @pytest.mark.parametrize(
     ("make", "name", "equation"),
     [
-        (lambda: Inside(_looped, cell=nn.GRUCell(3, 5)), "cell", lambda net, x: ref.gru(x, ref.weights_of(net.cell), np.zeros(5))),
+        (lambda: Net(_looped, cell=nn.GRUCell(3, 5)), "cell", lambda net, x: ref.gru(x, ref.weights_of(net.cell), np.zeros(5))),
         (lambda: recurrent(_folded, fc=nn.Linear(3, 5)), "fc", lambda net, x: ref.linear(net.fc, x)),
         (lambda: recurrent(lambda net, x: last(net.rnn(x)[0])), "rnn", lambda net, x: ref.stack(net.rnn, x)[-1]),
         (
@@ -425,7 +406,7 @@ def test_scope_that_saw_one_length_reads_another_as_well(make, name, equation, l
 @pytest.mark.parametrize("samples", [1, 3])
 def test_tokens_that_are_all_the_same(fill, samples):
     """As a first try of a person is, or one sequence of padding tokens."""
-    model = Inside(
+    model = Net(
         lambda net, ids: last(net.norm(net.rnn(net.embed(ids))[0])),
         embed=nn.Embedding(11, 4),
         rnn=nn.GRU(4, 5, batch_first=True),
@@ -475,7 +456,7 @@ def test_output_with_steps_is_on_the_input_clock(ragged):
 
 
 def test_output_on_a_clock_of_its_own_is_numbered():
-    model = Inside(lambda net, x: net.conv(x).transpose(1, 2), conv=nn.Conv1d(3, 2, 3))
+    model = Net(lambda net, x: net.conv(x).transpose(1, 2), conv=nn.Conv1d(3, 2, 3))
     x = series()
     found = sq.Scope(model).predict(sq.Sequences(x, rate=4.0))
     assert found.dims == ("sample", "output_time", "output")

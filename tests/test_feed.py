@@ -7,26 +7,9 @@ from torch import nn
 
 import reference as ref
 import seqscope as sq
+from nets import Net, series
 from seqscope.errors import DataError, ModelError
 from tolerances import assert_close
-
-
-def series(n_samples=4, n_steps=9, n_channels=3, seed=1):
-    return np.random.default_rng(seed).standard_normal((n_samples, n_steps, n_channels))
-
-
-class Net(nn.Module):
-    """Runs `run(self, x)`; what it is given by name are its children."""
-
-    def __init__(self, run, **children):
-        super().__init__()
-        self.run = run
-        for name, child in children.items():
-            self.add_module(name, child)
-        self.double().eval()
-
-    def forward(self, x):
-        return self.run(self, x)
 
 
 def lstm(batch_first, *, bidirectional=False, units=5):

@@ -8,22 +8,9 @@ from torch import nn
 
 import reference as ref
 import seqscope as sq
+from nets import Net
 from seqscope.errors import DataError, LayerError, ModelError
 from tolerances import assert_close
-
-
-class Net(nn.Module):
-    """Runs `run(self, x)`; what it is given by name are its children."""
-
-    def __init__(self, run, **children):
-        super().__init__()
-        self.run = run
-        for name, child in children.items():
-            self.add_module(name, child)
-        self.double().eval()
-
-    def forward(self, x):
-        return self.run(self, x)
 
 
 @pytest.fixture

@@ -11,13 +11,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pack_sequence, pad_packed_s
 
 import reference as ref
 import seqscope as sq
+from nets import series
 from tolerances import assert_close
 
 DOUBLE = torch.float64
-
-
-def series(n_samples=4, n_steps=9, n_channels=3, seed=1):
-    return np.random.default_rng(seed).standard_normal((n_samples, n_steps, n_channels))
 
 
 def ready(model, dtype=DOUBLE):

@@ -15,12 +15,9 @@ from torch import nn
 
 import reference as ref
 import seqscope as sq
+from nets import series
 from seqscope.engines.torch_state import as_it_was
 from tolerances import assert_close
-
-
-def series(n_samples=4, n_steps=9, n_channels=3, seed=1):
-    return np.random.default_rng(seed).standard_normal((n_samples, n_steps, n_channels))
 
 
 def use(model, x, **options):

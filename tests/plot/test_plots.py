@@ -1,5 +1,7 @@
 """Plots are checked by what they drew: the artists, their data, colours and labels."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -198,7 +200,7 @@ def test_heatmap_of_512_units_has_few_labels_that_do_not_touch():
     ax.figure.canvas.draw()
     boxes = [label.get_window_extent() for label in ax.get_yticklabels()]
     assert 10 <= len(boxes) <= style.MOST_ROW_LABELS
-    assert not any(upper.overlaps(lower) for upper, lower in zip(boxes[:-1], boxes[1:], strict=True))
+    assert not any(upper.overlaps(lower) for upper, lower in itertools.pairwise(boxes))
 
 
 def test_heatmap_missing_values_are_grey_and_padding_is_cut():
