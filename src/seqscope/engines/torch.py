@@ -59,19 +59,7 @@ class TorchEngine:
         self.model_name = type(self._module).__name__
         self._call: Call = call or (lambda module, batch, lengths: module(batch))
         self._overwritten: set[str] = set()  # layers whose value a later layer changes in place: copied as soon as seen
-        if isinstance(self._module, torch.jit.ScriptModule):
-            raise ModelError(
-                f"{self.model_name} is a scripted module, whose inside can't be seen: give the nn.Module that it was made from, "
-                "with the same weights."
-            )
-        for name, module in self._module.named_modules():
-            if isinstance(module, torch.jit.ScriptModule):
-                raise ModelError(
-                    f"The module '{name}' is scripted, and its inside can't be seen: put the nn.Module it was made from in its place."
-                )
-        for name, parameter in self._module.named_parameters():
-            if is_lazy(parameter):
-                raise ModelError(f"The parameter '{name}' has no shape yet: run the model on one batch first.")
+        _refuse_closed(self._module)
         with one_at_a_time:  # a pass of another scope on the same model may be under way
             self.by_name, self.input_hints = self._by_name(), self._input_hints()
 
@@ -234,6 +222,19 @@ def _own(tensor: torch.Tensor, memory: frozenset[int]) -> torch.Tensor:
 def _clean(name: str) -> str:
     """The name that a module had before torch.compile wrapped parts of it."""
     return name.replace("_orig_mod.", "").removesuffix("._orig_mod").removesuffix("_orig_mod")
+
+
+def _refuse_closed(model: nn.Module) -> None:
+    """Refuse what can't be looked into, or can't run yet."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            what = f"The module '{name}'" if name else type(model).__name__
+            raise ModelError(
+                f"{what} is a scripted module, whose inside can't be seen: give the nn.Module that it was made from, with the same weights."
+            )
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise ModelError(f"The parameter '{name}' has no shape yet: run the model on one batch first.")
 
 
 def _is_atomic(module: nn.Module) -> bool:
