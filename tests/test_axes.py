@@ -485,3 +485,24 @@ def test_scalar_output_for_every_step(ragged):
     for row, one in enumerate(ragged):
         assert_close(found[row, : len(one)], ref.linear(model.fc, ref.stack(model.rnn, one)[-1]))
         assert found[row, len(one) :].isnull().all()
+
+
+# A model of a fixed length
+
+
+def test_time_is_found_in_a_convolution_net_of_a_fixed_length():
+    """Valid convolutions and pooling leave the last three of 300 steps out, and a dense layer on the flattened rest fixes the length."""
+    layers = [nn.Conv1d(9, 16, 9), nn.BatchNorm1d(16), nn.ReLU(), nn.MaxPool1d(5)]
+    layers += [nn.Conv1d(16, 12, 9), nn.BatchNorm1d(12), nn.ReLU(), nn.MaxPool1d(5), nn.Flatten(), nn.Linear(120, 4), nn.Softmax(-1)]
+    model, x = nn.Sequential(*layers).double().eval(), series(4, 300, 9).transpose(0, 2, 1)
+    scope = sq.Scope(model)
+    tree = scope.activations(x)
+    value = torch.tensor(x)
+    for place, (layer, n_steps) in enumerate(zip(layers, [292, 292, 292, 58, 50, 50, 50, 10], strict=False)):
+        with torch.no_grad():
+            value = layer(value)
+        found = tree[str(place)].activations
+        assert dict(found.sizes) == {"sample": 4, "step": n_steps, "unit": value.shape[1]}
+        assert_close(found, value.transpose(1, 2))
+    assert [dict(tree[str(place)].activations.sizes) for place in (8, 9, 10)] == [{"sample": 4, "unit": n} for n in (120, 4, 4)]
+    assert {layer.name: layer.dims for layer in scope.layers}["4"] == ("step", "unit")

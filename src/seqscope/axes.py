@@ -155,7 +155,8 @@ class _Probe:
         """The changed batches, run once, when the first value needs them."""
         batch = self._batch
         sample, early, late = (np.zeros(batch.shape[:2], bool) for _ in range(3))
-        sample[1], early[:, 0], late[:, -1] = True, True, True
+        part = max(1, self.n_steps // 8)  # a few steps: convolutions and pooling may leave the very last ones out
+        sample[1], early[:, :part], late[:, -part:] = True, True, True
         changes = {"sample": sample, "early": early, "late": late}
         runs: dict[str, _Values | None] = {name: self._run(_change(batch, where)) for name, where in changes.items()}
         more = np.concatenate([batch, _change(batch, np.ones(batch.shape[:2], bool))])[:N_MORE]
@@ -213,7 +214,7 @@ class _Answers:
     ----------
     base : array
     sample, early, late : array or None
-        After a change of one sample, of the first step, of the last step.
+        After a change of one sample, of the first steps, of the last steps.
     more, resized : array or None
         For more samples, for another length.
     """
@@ -292,7 +293,7 @@ def _clock(answers: _Answers, left: Sequence[int], n_steps: int, *, several_call
 
 
 def _answers_in_order(answers: _Answers, axis: int) -> bool:
-    """Whether the axis begins to answer at the first step, stops at the last, and is not moved as a whole by both."""
+    """Whether the first steps move the axis from its beginning, the last ones to its end, and not both the whole of it."""
     first, last = answers.moved(answers.early, axis), answers.moved(answers.late, axis)
     is_prefix = first[0] and not (np.diff(first.astype(int)) > 0).any()
     is_suffix = last[-1] and not (np.diff(last.astype(int)) < 0).any()

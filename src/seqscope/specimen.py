@@ -130,7 +130,7 @@ class Specimen:
         one = next(sequences.batches(1)).values
         captured = feed.forward(one, names).captured
         place = {name: place for place, name in enumerate(dict.fromkeys(layer_of(address) for address in captured))}
-        rows = [_measured(layer, readings, captured, real=real) for layer in self.engine.layers]
+        rows = [_measured(layer, readings, captured, n_steps=one.shape[1], real=real) for layer in self.engine.layers]
         rows.sort(key=lambda layer: place.get(layer.name, len(place)))
         return Layers(rows, input=self._input(feed, one if real else None), model=self.engine.model_name)
 
@@ -146,7 +146,7 @@ class Specimen:
         return ModelInput(kind if width else "sequence input", feed.layout if feed else self._layout, shape)
 
 
-def _measured(layer: Layer, readings: Readings, captured: Mapping[str, list[np.ndarray]], *, real: bool) -> Layer:
+def _measured(layer: Layer, readings: Readings, captured: Mapping[str, list[np.ndarray]], *, n_steps: int, real: bool) -> Layer:
     """A layer with what one sample of the example gave; the number of steps is left open where the example is noise."""
     calls = captured.get(layer.name) or next((value for key, value in captured.items() if layer_of(key) == layer.name), None)
     reading = readings.get(layer.name)
@@ -155,6 +155,8 @@ def _measured(layer: Layer, readings: Readings, captured: Mapping[str, list[np.n
     if not isinstance(reading, Reading):
         return replace(layer, calls=len(calls))
     value = reading.apply(calls, 1)
-    sizes = {dim: size for dim, size in zip(reading.order, value.shape, strict=True) if dim != labelled.SAMPLE}
+    sizes = dict(zip(reading.order, value.shape, strict=True))
+    del sizes[labelled.SAMPLE]
+    clock = labelled.TIME if sizes.get(labelled.TIME) == n_steps else labelled.STEP
     shape = tuple(None if dim == labelled.TIME and not real else size for dim, size in sizes.items())
-    return replace(layer, calls=len(calls), dims=tuple(sizes), shape=shape)
+    return replace(layer, calls=len(calls), dims=tuple(clock if dim == labelled.TIME else dim for dim in sizes), shape=shape)
