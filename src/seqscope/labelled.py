@@ -157,12 +157,26 @@ def output_result(
     dims: Sequence[str],
     *,
     names: Sequence[Hashable] | None,
+    names_of_data: Sequence[Hashable] | None = None,
     on_input_clock: bool,
     samples: SampleAxis,
     clock: Clock,
     attrs: Mapping[str, Any],
 ) -> xr.DataArray:
-    """Label a model's output: units are outputs, its steps output steps; one value without an axis is one output."""
+    """Label a model's output: units are outputs, its steps output steps; one value without an axis is one output.
+
+    Parameters
+    ----------
+    names : sequence or None
+        What the outputs are called.
+    names_of_data : sequence or None
+        What the data's classes are called: the outputs' names too, where there are as many and nothing else was said.
+
+    Raises
+    ------
+    DataError
+        The names do not fit in number.
+    """
     named = [{UNIT: OUTPUT, TIME: OUTPUT_TIME}.get(dim, dim) for dim in dims]
     if named[-1] in (SAMPLE, OUTPUT_TIME):
         values, named = values[..., None], [*named, OUTPUT]
@@ -170,10 +184,12 @@ def output_result(
     if OUTPUT_TIME in named and on_input_clock:
         steps = clock_coords(clock, values.shape[named.index(OUTPUT_TIME)], single=samples.single)[TIME]
         coords[OUTPUT_TIME] = xr.Variable(OUTPUT_TIME, steps.values, steps.attrs)
-    if names is not None and OUTPUT in named:
-        n_outputs = values.shape[named.index(OUTPUT)]
-        if len(names) != n_outputs:
-            raise DataError(f"{len(names)} output names were given and the model has {n_outputs} outputs.")
+    n_outputs = values.shape[named.index(OUTPUT)] if OUTPUT in named else 0
+    if names is not None and len(names) != n_outputs:
+        raise DataError(f"{len(names)} output names were given and the model has {n_outputs} outputs.")
+    if names is None and names_of_data is not None and len(names_of_data) == n_outputs:
+        names = names_of_data
+    if names is not None:
         coords[OUTPUT] = xr.Variable(OUTPUT, list(names), {"long_name": LONG_NAMES[OUTPUT]})
     return result(values, named, name="output", samples=samples, clock=clock, coords=coords, attrs=attrs)
 

@@ -214,7 +214,8 @@ class Scope:
         return labelled.output_result(
             found.values,
             found.dims,
-            names=self._outputs or sequences.outputs,
+            names=self._outputs,
+            names_of_data=sequences.outputs,
             on_input_clock=found.on_input_clock,
             samples=sequences.sample_axis,
             clock=sequences.clock,

@@ -1,0 +1,54 @@
+"""What the documents say runs, and the files that they name are there."""
+
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+class TakesLengths(torch.nn.Module):
+    """The model of the block on `call=`."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(12, 4, batch_first=True)
+
+    def forward(self, batch, lengths):
+        return self.lstm(batch)[0][torch.arange(len(batch)), lengths - 1]
+
+
+def test_every_python_block_of_the_readme_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 2
+    names = {"model": TakesLengths()}
+    for block in blocks:
+        exec(block, names)
+    assert names["hidden"].sizes == {"time": 19, "unit": 100}
+    assert names["everything"].sizes == {"sample": 370, "time": 29, "unit": 100}
+    assert names["probability"].sizes == {"sample": 370, "output": 9}
+    assert names["scope"].predict(names["X"][:3]).sizes == {"sample": 3, "output": 4}
+    assert "LSTM with 100 hidden units" in capsys.readouterr().out
+    plt.close("all")
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_files_that_a_page_names_are_there(page):
+    text = (ROOT / page).read_text()
+    named = re.findall(r"\]\(([^)#:]+)\)", text) + re.findall(
+        r"`((?:examples|engines|plot|benchmarks)/[\w./]+|\w+\.(?:py|toml|md|txt))`", text
+    )
+    assert named
+    missing = [name for name in named if not any((base / name).exists() for base in (ROOT, ROOT / "src/seqscope"))]
+    assert not missing
+
+
+def test_every_command_of_the_readme_is_a_target_or_a_command():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"(?<![:\w])make (\w+)", README))
+    assert {"demo", "test", "check", "bench", "setup"} <= targets
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
