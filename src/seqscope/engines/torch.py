@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -18,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from seqscope.engines import torch_kinds
 from seqscope.engines.base import Forward, InputHint
 from seqscope.engines.torch_stack import stack_layer, stack_names
-from seqscope.engines.torch_state import as_it_was, one_at_a_time, random_states, shares_memory, version_of
+from seqscope.engines.torch_state import Pass, as_it_was, one_at_a_time, version_of
 from seqscope.engines.torch_weights import load_weights
 from seqscope.errors import ModelError
 from seqscope.layers import Layer
@@ -138,33 +139,33 @@ class TorchEngine:
     ) -> tuple[dict[str, torch.Tensor], dict[str, list[_Seen]], bool]:
         """One pass: every tensor that the model gave, what the hooks saw, and whether it drew random numbers."""
         seen: dict[str, list[_Seen]] = {}
-        with as_it_was(self._module) as memory, self._hooks(capture, seen, memory):
-            before = random_states(self._module)
+        with as_it_was(self._module) as under_way, self._hooks(capture, seen, under_way):
             try:
                 output = self._call(self._module, self._to_tensor(batch), torch.tensor(lengths))
             except Exception as error:
                 raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
-            outputs = {path: _own(tensor, memory) for path, tensor in _tensors(output).items()}
-            after = random_states(self._module)
+            outputs = {path: _own(tensor, under_way) for path, tensor in _tensors(output).items()}
+            drew_noise = under_way.drew_noise()
         if not outputs:
             raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
-        return outputs, seen, any(not torch.equal(state, after[device]) for device, state in before.items())
+        return outputs, seen, drew_noise
 
     def _to_tensor(self, batch: np.ndarray) -> torch.Tensor:
         """Always a copy, so that a module which works in place never writes into the person's data."""
-        like = next((t for t in [*self._module.parameters(), *self._module.buffers()] if t.is_floating_point()), None)
+        held = itertools.chain(self._module.parameters(), self._module.buffers())
+        like = next((tensor for tensor in held if tensor.is_floating_point()), None)
         device = None if like is None else like.device
         if batch.dtype.kind in "iu":
             return torch.tensor(batch, dtype=torch.long, device=device)
         return torch.tensor(batch, dtype=torch.float32 if like is None else like.dtype, device=device)
 
     @contextlib.contextmanager
-    def _hooks(self, capture: Sequence[str], seen: dict[str, list[_Seen]], memory: frozenset[int]) -> Iterator[None]:
+    def _hooks(self, capture: Sequence[str], seen: dict[str, list[_Seen]], under_way: Pass) -> Iterator[None]:
         """Hook the wanted layers for the time of one pass."""
         handles = []
         try:
             for name, module, index in self._places(capture):
-                hook = self._hook(name, index, seen, memory)
+                hook = self._hook(name, index, seen, under_way)
                 handles.append(module.register_forward_hook(hook, with_kwargs=True))
             if handles:
                 _without_nested_tensors(self._module)
@@ -182,7 +183,7 @@ class TorchEngine:
                 stack, _, index = name.rpartition(".")
                 yield name, self._modules[stack], int(index)
 
-    def _hook(self, name: str, index: int | None, seen: dict[str, list[_Seen]], memory: frozenset[int]) -> _Hook:
+    def _hook(self, name: str, index: int | None, seen: dict[str, list[_Seen]], under_way: Pass) -> _Hook:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
             if index is not None:
                 value = stack_layer(module, index, args, kwargs, value)
@@ -190,7 +191,7 @@ class TorchEngine:
                 value = value[0]
             batch_first = bool(getattr(module, "batch_first", True))
             for path, tensor in _tensors(value, batch_first=batch_first).items():
-                kept = tensor.clone() if name in self._overwritten or tensor.is_inference() else _own(tensor, memory)
+                kept = tensor.clone() if name in self._overwritten or tensor.is_inference() else _own(tensor, under_way)
                 seen.setdefault(name + path, []).append(_Seen(name, kept))
 
         return hook
@@ -214,9 +215,9 @@ class _Seen:
         return version_of(self.tensor) != self.version
 
 
-def _own(tensor: torch.Tensor, memory: frozenset[int]) -> torch.Tensor:
+def _own(tensor: torch.Tensor, under_way: Pass) -> torch.Tensor:
     """The tensor, copied where it lies in memory of the model that will be put back after the pass."""
-    return tensor.clone() if shares_memory(tensor, memory) else tensor
+    return tensor.clone() if under_way.owns(tensor) else tensor
 
 
 def _clean(name: str) -> str:

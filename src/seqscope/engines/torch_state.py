@@ -7,6 +7,7 @@ weights, gradients, random state, global flags.
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 import threading
 import weakref
@@ -38,28 +39,56 @@ _FLAGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
 )
 
 
+class Pass:
+    """One pass under way.
+
+    Attributes
+    ----------
+    memory : set of int
+        The memory that will be put back: what a layer gives out of it has to be copied inside.
+    """
+
+    def __init__(self, memory: set[int], devices: set[torch.device]) -> None:
+        self.memory, self._before = memory, _random_states(devices)
+
+    def owns(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor lies in memory that will be put back."""
+        return _memory_of(tensor) in self.memory
+
+    def drew_noise(self) -> bool:
+        """Whether random numbers were drawn so far."""
+        now = _random_states(set(self._before))
+        return any(not torch.equal(state, now[device]) for device, state in self._before.items())
+
+    def restore_random_states(self) -> None:
+        """Put torch's random state back; NumPy's and Python's are kept by the verbs."""
+        for device, state in self._before.items():
+            torch.set_rng_state(state) if device.type == "cpu" else torch.cuda.set_rng_state(state, device)
+
+
+def _random_states(devices: set[torch.device]) -> dict[torch.device, torch.Tensor]:
+    return {device: torch.get_rng_state() if device.type == "cpu" else torch.cuda.get_rng_state(device) for device in devices}
+
+
 @contextlib.contextmanager
-def as_it_was(module: nn.Module) -> Iterator[frozenset[int]]:
+def as_it_was(module: nn.Module) -> Iterator[Pass]:
     """Evaluation mode and no gradient inside; everything as before after.
 
     The mode is set by its flag and not by `eval()`, whose overridden forms may do more than set it (merge weights, say).
-
-    Yields
-    ------
-    frozenset of int
-        The memory that will be put back: what a layer gives out of it has to be copied inside.
     """
-    with one_at_a_time, _eager(module), _flags(), _random_state(module), torch.no_grad():
-        modules = list(module.modules())
-        kept = _Kept(modules)
-        weights = _Weights(module)
+    with one_at_a_time, _eager(module), _flags(), torch.no_grad():
+        modules, parameters = list(module.modules()), dict(module.named_parameters())
+        kept, weights = _Kept(modules), _Weights(module, parameters)
+        drawn_on = {parameter.device for parameter in parameters.values() if parameter.device.type == "cuda"}
+        under_way = Pass(kept.memory, {torch.device("cpu"), *drawn_on})
         try:
             for part in modules:
                 part.training = False
-            yield frozenset(kept.memory)
+            yield under_way
         finally:
             kept.restore()
             lost = weights.restore()
+            under_way.restore_random_states()
         if lost:
             raise ModelError(f"The model wrote into its own weight '{lost[0]}' in this pass and in none before: it is changed now.")
 
@@ -73,42 +102,57 @@ class _Kept:
 
     def __init__(self, modules: list[nn.Module]) -> None:
         self._holders: list[_Holder] = []
+        self._empty: list[Any] = []
         self._known: set[int] = set()
         self.memory: set[int] = set()
         for module in modules:
             self._keep(vars(module))
 
     def restore(self) -> None:
+        for held in self._empty:
+            if held:
+                held.clear()
         for holder in self._holders:
             holder.restore()
 
     def _keep(self, value: Any) -> None:
+        """Keep one value. What most attributes are, empty containers, takes a list entry and no more."""
         if id(value) in self._known:
             return
-        if isinstance(value, nn.Parameter):
+        kind = _kind_of(type(value))
+        if kind is None:
             return
-        if isinstance(value, torch.Tensor):
-            self._known.add(id(value))
-            self._holders.append(_Tensor(value))
-            self.memory.add(_memory_of(value))
-        elif isinstance(value, np.ndarray):
-            self._known.add(id(value))
-            self._holders.append(_Array(value))
-        elif type(value) in _CONTENTS:
-            self._known.add(id(value))
-            self._holders.append(_Container(value))
+        if kind in (_Container, tuple):
+            if kind is _Container:
+                self._known.add(id(value))
+                if not value:
+                    self._empty.append(value)
+                    return
+                self._holders.append(_Container(value))
             for item in value.values() if isinstance(value, dict) else value:
-                if type(item) not in _PLAIN:
+                if _kind_of(type(item)) is not None:
                     self._keep(item)
-        elif isinstance(value, tuple):
-            for item in value:
-                self._keep(item)
+            return
+        self._known.add(id(value))
+        self._holders.append(kind(value))
+        if kind is _Tensor:
+            self.memory.add(_memory_of(value))
 
-
-_PLAIN = frozenset({bool, int, float, str, type(None), type})
 
 # Containers whose content is kept, and what keeps it.
 _CONTENTS: dict[type, Callable[[Any], Any]] = {dict: dict, OrderedDict: dict, defaultdict: dict, list: list, deque: list, set: set}
+
+
+@functools.cache
+def _kind_of(kind: Any) -> Any:
+    """What keeps values of a type: None for those that a pass can't write into, and for modules and weights, which are seen to apart."""
+    if issubclass(kind, nn.Module | nn.Parameter):
+        return None
+    if issubclass(kind, torch.Tensor):
+        return _Tensor
+    if issubclass(kind, np.ndarray):
+        return _Array
+    return _Container if kind in _CONTENTS else tuple if issubclass(kind, tuple) else None
 
 
 class _Container:
@@ -158,12 +202,12 @@ class _Array:
 class _Weights:
     """Parameters and their gradients. All are copied at a model's first pass; later only those that it turned out to write into."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, parameters: dict[str, nn.Parameter]) -> None:
         self._module, self._first = module, module not in _written
         known = _written.get(module, set())
         self._before = {
             name: (parameter, version_of(parameter), parameter.grad, None if parameter.grad is None else version_of(parameter.grad))
-            for name, parameter in module.named_parameters()
+            for name, parameter in parameters.items()
         }
         self._copies = {
             name: (parameter.detach().clone(), None if parameter.grad is None else parameter.grad.clone())
@@ -204,11 +248,6 @@ def _memory_of(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided and not tensor.is_nested else 0
 
 
-def shares_memory(tensor: torch.Tensor, memory: frozenset[int]) -> bool:
-    """Whether a tensor lies in memory that will be put back."""
-    return _memory_of(tensor) in memory
-
-
 @contextlib.contextmanager
 def _flags() -> Iterator[None]:
     before = [read() for read, _ in _FLAGS]
@@ -218,23 +257,6 @@ def _flags() -> Iterator[None]:
         for (read, write), value in zip(_FLAGS, before, strict=True):
             if read() != value:
                 write(value)
-
-
-def random_states(module: nn.Module) -> dict[torch.device, torch.Tensor]:
-    """The random state of torch on the CPU and on the devices of a model."""
-    devices = {parameter.device for parameter in module.parameters() if parameter.device.type == "cuda"}
-    return {torch.device("cpu"): torch.get_rng_state()} | {device: torch.cuda.get_rng_state(device) for device in devices}
-
-
-@contextlib.contextmanager
-def _random_state(module: nn.Module) -> Iterator[None]:
-    """Keep torch's random state; NumPy's and Python's are kept by the verbs."""
-    before = random_states(module)
-    try:
-        yield
-    finally:
-        for device, state in before.items():
-            torch.set_rng_state(state) if device.type == "cpu" else torch.cuda.set_rng_state(state, device)
 
 
 @contextlib.contextmanager
