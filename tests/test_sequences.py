@@ -558,6 +558,13 @@ def test_a_sequence_of_length_0_is_refused_with_its_place():
     assert "Sequence 2 has no steps (length 0)" in refusal(values)
 
 
+def test_lengths_that_reach_into_the_padding_are_refused_with_the_sequence():
+    values = noise(N, T, C)
+    values[1, 2:] = np.nan
+    assert " 1" in refusal(values, lengths=[4, 3, 4])
+    assert_holds(Sequences(values, lengths=[4, 2, 4]), [values[0], values[1, :2], values[2]])
+
+
 def test_lengths_beyond_the_data_are_refused_with_both_numbers():
     assert "Sequence 1 is said to have 5 steps and holds 4" in refusal(noise(N, T, C), lengths=[4, 5, 4])
     assert "Sequence 1 is said to have 3 steps and holds 2" in refusal(ragged([4, 2]), lengths=[4, 3])

@@ -7,7 +7,6 @@ weights, gradients, random state, global flags.
 from __future__ import annotations
 
 import contextlib
-import functools
 import operator
 import threading
 import weakref
@@ -116,43 +115,46 @@ class _Kept:
             holder.restore()
 
     def _keep(self, value: Any) -> None:
-        """Keep one value. What most attributes are, empty containers, takes a list entry and no more."""
+        """Keep one value and what is in it. Most attributes are flags, weights or empty containers, which cost next to nothing."""
         if id(value) in self._known:
             return
-        kind = _kind_of(type(value))
-        if kind is None:
-            return
-        if kind in (_Container, tuple):
-            if kind is _Container:
-                self._known.add(id(value))
-                if not value:
-                    self._empty.append(value)
-                    return
-                self._holders.append(_Container(value))
-            for item in value.values() if isinstance(value, dict) else value:
-                if _kind_of(type(item)) is not None:
-                    self._keep(item)
-            return
         self._known.add(id(value))
-        self._holders.append(kind(value))
+        kind = _KINDS[type(value)]
+        if kind is not tuple:
+            self._holders.append(kind(value))
         if kind is _Tensor:
             self.memory.add(_memory_of(value))
+        if kind not in (_Container, tuple):
+            return
+        for item in value.values() if isinstance(value, dict) else value:
+            inside = _KINDS[type(item)]
+            if inside is _Container and not item:
+                self._empty.append(item)
+            elif inside is not None:
+                self._keep(item)
 
 
 # Containers whose content is kept, and what keeps it.
 _CONTENTS: dict[type, Callable[[Any], Any]] = {dict: dict, OrderedDict: dict, defaultdict: dict, list: list, deque: list, set: set}
 
 
-@functools.cache
-def _kind_of(kind: Any) -> Any:
+class _Kinds(dict[type, Any]):
     """What keeps values of a type: None for those that a pass can't write into, and for modules and weights, which are seen to apart."""
-    if issubclass(kind, nn.Module | nn.Parameter):
-        return None
-    if issubclass(kind, torch.Tensor):
-        return _Tensor
-    if issubclass(kind, np.ndarray):
-        return _Array
-    return _Container if kind in _CONTENTS else tuple if issubclass(kind, tuple) else None
+
+    def __missing__(self, kind: type) -> Any:
+        if issubclass(kind, nn.Module | nn.Parameter):
+            found: Any = None
+        elif issubclass(kind, torch.Tensor):
+            found = _Tensor
+        elif issubclass(kind, np.ndarray):
+            found = _Array
+        else:
+            found = _Container if kind in _CONTENTS else tuple if issubclass(kind, tuple) else None
+        self[kind] = found
+        return found
+
+
+_KINDS = _Kinds()
 
 
 class _Container:
