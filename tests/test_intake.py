@@ -445,6 +445,21 @@ def test_labelled_sequences_whose_channels_differ_are_not_mixed_up():
         Sequences([one, other])
 
 
+def test_labelled_sequences_that_count_time_in_different_units_are_not_mixed_up():
+    one = xr.DataArray(noise(2, 1), dims=("time", "channel"), coords={"time": ("time", [0.0, 1.0], {"units": "s"})})
+    other = xr.DataArray(noise(2, 1), dims=("time", "channel"), coords={"time": ("time", [0.0, 1000.0], {"units": "ms"})})
+    with pytest.raises(DataError) as caught:
+        Sequences([one, other])
+    assert "'s'" in str(caught.value)
+    assert "'ms'" in str(caught.value)
+
+
+def test_labelled_sequences_of_different_outputs_are_not_mixed_up():
+    one = xr.DataArray(noise(T, C), dims=("time", "channel"), attrs={"outputs": ["yes", "no"]})
+    with pytest.raises(DataError, match=r"outputs"):
+        Sequences([one, one.assign_attrs(outputs=["no", "yes"])])
+
+
 @pytest.mark.parametrize(
     ("dims", "named"),
     [

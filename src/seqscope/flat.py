@@ -83,6 +83,8 @@ def joined(parts: Sequence[Flat]) -> Flat:
             raise DataError(
                 f"Item {position} of the list has the channels {part.channels} and item 0 has {first.channels}: the same are expected."
             )
+    outputs = _common([part.outputs for part in parts], "outputs")
+    units = _common([part.clock.units or None for part in parts], "time units")
     lengths = np.concatenate([part.lengths for part in parts])
     steps = np.concatenate([part.part(row) for part in parts for row in range(len(part.starts))])
     return Flat(
@@ -92,8 +94,8 @@ def joined(parts: Sequence[Flat]) -> Flat:
         channels=next((part.channels for part in parts if part.channels is not None), None),
         samples=_stacked([part.samples for part in parts]),
         labels=_stacked([part.labels for part in parts]),
-        outputs=next((part.outputs for part in parts if part.outputs is not None), None),
-        clock=_joined_clock(parts),
+        outputs=outputs,
+        clock=_joined_clock(parts, units or ""),
     )
 
 
@@ -106,8 +108,17 @@ def _stacked(columns: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return np.concatenate(known) if len(known) == len(columns) else None
 
 
-def _joined_clock(parts: Sequence[Flat]) -> Clock:
+def _common(said: Sequence[Any], what: str) -> Any:
+    """What the items of a list say alike, as far as they say it."""
+    known = [value for value in said if value is not None]
+    differing = next((value for value in known if value != known[0]), None)
+    if differing is not None:
+        raise DataError(f"The items of the list have different {what}, {known[0]!r} and {differing!r}: the same are expected.")
+    return known[0] if known else None
+
+
+def _joined_clock(parts: Sequence[Flat], units: str) -> Clock:
     if all(part.clock.is_numbered for part in parts):
         return Clock()
     own = [part.clock.of_sample(row, int(length)) for part in parts for row, length in enumerate(part.lengths)]
-    return Clock.of(own, next((part.clock.units for part in parts if part.clock.units), ""))
+    return Clock.of(own, units)

@@ -108,6 +108,8 @@ class Sequences:
         self.samples = _ids(samples if samples is not None else flat.samples, len(self))
         known_labels = labels if labels is not None else flat.labels
         self.labels = None if known_labels is None else _column(known_labels, len(self), "labels")
+        if isinstance(outputs, str):
+            raise DataError(f"The output names are {outputs!r}: expected a list of names, one for each output.")
         known_outputs = outputs if outputs is not None else flat.outputs
         self.outputs: tuple[Hashable, ...] | None = None if known_outputs is None else tuple(known_outputs)
         self.clock = self._make_clock(flat.clock, time, rate, time_units)
@@ -242,6 +244,8 @@ class Sequences:
             return None
         if channels is None:
             return tuple(range(self._steps.shape[1]))
+        if isinstance(channels, str):
+            raise DataError(f"The channel names are {channels!r}: expected a list of names, one for each channel.")
         names = tuple("/".join(map(str, name)) if isinstance(name, tuple) else name for name in channels)
         if len(names) != self._steps.shape[1]:
             raise DataError(f"{len(names)} channel names were given for {self._steps.shape[1]} channels.")
