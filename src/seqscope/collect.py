@@ -75,58 +75,46 @@ def collect(
     size = batch_size or _rows_for(feed, sequences, readings, capture)
     kept: dict[str, Collected] = {}
     batches = progress.tracked(_sized(sequences.batches(size)), total=len(sequences), what="Running", show=show_progress)
-    with _Blanks() as blanks:
-        for batch, following in _with_next(batches):
+    with _Writer() as writer:
+        for batch in batches:
             values = _checked_values(feed, batch, readings, capture)
             if not kept:
                 kept = _allocated(values, readings, sequences)
-                blanks.lay(kept, batch)
-            blanks.wait()
-            for address in readings:
-                with about_layer(layer_of(address)):
-                    _place(kept[address], values.pop(address), batch)
-            if following is not None:
-                blanks.lay(kept, following)
+            writer.write(kept, values, batch)
     return kept
 
 
-class _Blanks:
-    """Lays NaN into the rows of the next batch while the model runs on this one.
+class _Writer:
+    """Writes one batch into the result while the model runs on the next: first touching the result's memory costs more than copying.
 
-    That marks what lies beyond the end of a sequence, and it touches the memory of the result for the first time, which costs more
-    than copying into it: here it costs another core's time.
+    One batch is in its hands at most, so that two are held at any time.
     """
 
     def __enter__(self) -> Self:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="seqscope-blanks")
-        self._under_way: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="seqscope-writer")
+        self._writing: Future[None] | None = None
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._thread.shutdown()
+        if kind is None:
+            self._wait()
 
-    def lay(self, kept: Mapping[str, Collected], batch: Batch) -> None:
-        """Begin with the rows of a batch."""
-        self._under_way = self._thread.submit(_lay_blanks, kept, batch.rows)
+    def write(self, kept: Mapping[str, Collected], values: dict[str, np.ndarray], batch: Batch) -> None:
+        """Hand a batch over, once the one before is written."""
+        self._wait()
+        self._writing = self._thread.submit(_place_all, kept, values, batch)
 
-    def wait(self) -> None:
-        """Wait until the rows that were begun are laid."""
-        if self._under_way is not None:
-            self._under_way.result()
-
-
-def _lay_blanks(kept: Mapping[str, Collected], rows: slice | np.ndarray) -> None:
-    for collected in kept.values():
-        collected.values[rows] = np.nan if collected.values.dtype.kind in "fc" else 0
+    def _wait(self) -> None:
+        if self._writing is not None:
+            self._writing.result()
 
 
-def _with_next(batches: Iterator[Batch]) -> Iterator[tuple[Batch, Batch | None]]:
-    """Each batch and the one after it."""
-    batch = next(batches, None)
-    while batch is not None:
-        following = next(batches, None)
-        yield batch, following
-        batch = following
+def _place_all(kept: Mapping[str, Collected], values: dict[str, np.ndarray], batch: Batch) -> None:
+    """Write the values of a batch, giving up each as it is written."""
+    for address in list(values):
+        with about_layer(layer_of(address)):
+            _place(kept[address], values.pop(address), batch)
 
 
 def _values(feed: Feed, batch: Batch, readings: Mapping[str, Reading], capture: Sequence[str]) -> dict[str, np.ndarray]:
@@ -225,7 +213,7 @@ def _result_type(dtype: np.dtype, *, ragged: bool) -> np.dtype:
 
 
 def _place(kept: Collected, value: np.ndarray, batch: Batch) -> None:
-    """Write the values of a batch into their rows, which hold NaN: what lies beyond an early end keeps it."""
+    """Write the values of a batch into their rows, NaN behind those that end early."""
     room = kept.values.shape[1:]
     if TIME in kept.dims:
         kept.on_input_clock &= value.shape[kept.dims.index(TIME)] == batch.values.shape[1]
@@ -234,4 +222,5 @@ def _place(kept: Collected, value: np.ndarray, batch: Batch) -> None:
         return
     if value.ndim != kept.values.ndim or any(size > most for size, most in zip(value.shape[1:], room, strict=True)):
         raise LayerError(f"gave values of shape {value.shape[1:]} for a shorter sequence and {room} for the longest one")
+    kept.values[batch.rows] = np.nan
     kept.values[(batch.rows, *(slice(size) for size in value.shape[1:]))] = value

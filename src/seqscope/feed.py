@@ -94,7 +94,10 @@ class Feed:
     def _wrong_width(self, values: np.ndarray) -> DataError:
         n_steps, n_channels = values.shape[1:]
         sizes = {"N": "samples", "T": f"{n_steps} steps", "C": f"{n_channels} channels"}
-        swapped = " Steps and channels look swapped: transpose the array, or say `layout=`."
+        swapped = (
+            " Steps and channels look swapped: an array without names has the model's layout; say the array's own with "
+            "Sequences(X, layout='NTC')."
+        )
         return DataError(
             f"The data has {n_channels} channels and the model takes {self._expected_width}: it was fed "
             f"{' x '.join(sizes[letter] for letter in self.layout)}, layout {layouts.in_words(self.layout)}."

@@ -93,7 +93,9 @@ class Selection:
             raise LayerError(f"None of the layers could be seen. {' '.join(left_out)}")
         if left_out:
             warnings.warn(f"Left out: {' '.join(left_out)}", stacklevel=4)
-        return chosen
+        if any(request.by_name for request in self.requests):
+            return chosen
+        return {address: chosen[address] for address in readings if address in chosen}  # in the order in which they ran
 
 
 def select(layers: str | Sequence[str] | None, names: Sequence[str], rows: Sequence[str]) -> Selection:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from seqscope.plot import style
 from seqscope.plot.heatmap import heatmap
-from seqscope.plot.series import series
+from seqscope.plot.series import as_lines, series
 
 
 def activations(
@@ -22,7 +22,7 @@ def activations(
     limits: tuple[float, float] | None = None,
     title: str | None = None,
 ) -> dict[str, Axes]:
-    """Draw a sequence above the units of a layer, one time axis for both.
+    """Draw a sequence above the units of a layer, one time axis for both; a layer with steps of its own has an axis of its own.
 
     Parameters
     ----------
@@ -56,11 +56,13 @@ def activations(
     ['activations', 'input']
     """
     figure = style.new_figure(figure, (8.0, 7.0))
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.0, 1.8])
+    one_clock = as_lines(x)[1] == as_lines(a)[1]  # a layer with steps of its own gets an axis of its own
+    above, below = figure.subplots(2, 1, sharex=one_clock, height_ratios=[1.0, 1.8])
     series(x, ax=above)
     heatmap(a, ax=below, sort=sort, limits=limits)
-    above.set_xlabel("")
-    above.set_xlim(*below.get_xlim())
+    if one_clock:
+        above.set_xlabel("")
+        above.set_xlim(*below.get_xlim())
     if title is not None:
         above.set_title(title)
     return {"input": above, "activations": below}

@@ -9,6 +9,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from seqscope import units
+from seqscope.errors import DataError
 from seqscope.plot import style
 from seqscope.plot.series import as_lines
 
@@ -64,7 +65,7 @@ def heatmap(
     if sort is not None:
         array = array.isel({unit: units.order(array, sort)})
     ax = style.new_axes(ax, (8.0, 4.5))
-    cmap, norm = style.color_scale(*(limits or style.limits([array])))
+    cmap, norm = style.color_scale(*(style.limits([array]) if limits is None else _checked(limits)))
     times = style.edges(style.positions(array.coords[time]))
     rows = np.arange(array.sizes[unit] + 1) - 0.5
     mesh = ax.pcolormesh(times, rows, np.ma.masked_invalid(array.values.T), cmap=cmap, norm=norm, rasterized=array.size > 5000)
@@ -76,6 +77,12 @@ def heatmap(
     if title is not None:
         ax.set_title(title)
     return ax
+
+
+def _checked(limits: tuple[float, float]) -> tuple[float, float]:
+    if not isinstance(limits, list | tuple) or len(limits) != 2 or not limits[0] < limits[1]:
+        raise DataError(f"The limits are {limits!r}: expected (low, high), the low one first.")
+    return float(limits[0]), float(limits[1])
 
 
 def _label_rows(ax: Axes, array: xr.DataArray, unit: str, sort: str | None) -> None:

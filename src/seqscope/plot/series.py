@@ -72,6 +72,8 @@ def as_lines(x: xr.DataArray) -> tuple[xr.DataArray, str, str]:
     """
     from seqscope.units import clock_of
 
+    if not isinstance(x, xr.DataArray):
+        raise DataError(f"A {type(x).__name__} was given to draw: expected a labelled array, such as X[0] or activations(X[0], 'lstm').")
     time = clock_of(x)
     if x.ndim == 1:
         x = x.expand_dims(labelled.CHANNEL, axis=1).assign_coords({labelled.CHANNEL: [x.name or "value"]})

@@ -87,6 +87,8 @@ def time_axis(ax: Axes, array: xr.DataArray, dim: str) -> None:
     ax.set_xlabel(label_of(array, dim))
     ax.set_xlim(*edges(centres)[[0, -1]])
     if array.coords[dim].dtype.kind == "M":
-        ax.xaxis_date()
+        locator = mdates.AutoDateLocator(maxticks=7)  # type: ignore[no-untyped-call]
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     elif array.coords[dim].dtype.kind in "iu":
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
