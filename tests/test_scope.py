@@ -433,3 +433,13 @@ def test_error_does_not_spoil_the_scope(reader, block):
             scope.activations(block, "nothing")
     assert_close(scope.activations(block, "rnn"), ref.hidden(reader.rnn, block))
     assert [layer.name for layer in scope.layers] == ["rnn", "fc", "softmax"]
+
+
+def test_first_of_several_outputs_says_that_it_is_one_of_several(block):
+    model = Net(lambda net, x: {"tags": net.rnn(x)[0], "last": net.rnn(x)[0][:, -1]}, rnn=nn.GRU(3, 5, batch_first=True))
+    found = sq.Scope(model).predict(block)
+    assert_close(found, ref.hidden(model.rnn, block))
+    assert found.attrs["tensor"] == "the first of 2 that the model gives"
+    other = sq.Scope(model, call=lambda model, batch, lengths: model(batch)["last"]).predict(block)
+    assert_close(other, ref.hidden(model.rnn, block)[:, -1])
+    assert "tensor" not in other.attrs

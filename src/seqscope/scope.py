@@ -131,7 +131,8 @@ class Scope:
         Returns
         -------
         DataArray (sample, output), (sample, output_time, output) where outputs have steps
-            Without `sample` where one sequence was given. In the model's own units: probabilities where it ends in a softmax.
+            Without `sample` where one sequence was given. In the model's own units: probabilities where it ends in a softmax. Of a
+            model that gives several tensors, the first, which the attribute `tensor` says; `call=` can choose another.
 
         Raises
         ------
@@ -152,7 +153,8 @@ class Scope:
                 raise ModelError(f"The model's output {reading.message}.")
             found = collect(feed, sequences, {OUTPUT_VALUE: reading}, (), batch_size=batch_size, show_progress=progress)
             self._specimen.show(sequences)
-            return self._label_output(found[OUTPUT_VALUE], sequences)
+            n_tensors = feed.forward(next(sequences.batches(1)).values).n_outputs
+            return self._label_output(found[OUTPUT_VALUE], sequences, n_tensors)
 
     def activations(
         self,
@@ -210,7 +212,8 @@ class Scope:
 
     # What is said of the results
 
-    def _label_output(self, found: Collected, sequences: Sequences) -> xr.DataArray:
+    def _label_output(self, found: Collected, sequences: Sequences, n_tensors: int) -> xr.DataArray:
+        said = {"tensor": f"the first of {n_tensors} that the model gives"} if n_tensors > 1 else {}
         return labelled.output_result(
             found.values,
             found.dims,
@@ -219,7 +222,7 @@ class Scope:
             on_input_clock=found.on_input_clock,
             samples=sequences.sample_axis,
             clock=sequences.clock,
-            attrs=self._attrs("predict"),
+            attrs=self._attrs("predict") | said,
         )
 
     def _label_layer(self, address: str, found: Collected, sequences: Sequences) -> xr.DataArray:
