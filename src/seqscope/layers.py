@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from seqscope.reach import Reach
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -36,6 +38,8 @@ class Layer:
         What the axes of its value are by its kind: `sample`, `time`, `unit`; None where the kind does not tell.
     directions : int
         2 for a bidirectional layer, whose units are those of the forward pass, then those of the backward pass.
+    reach : Reach or None
+        Which places of its input each place of its value depends on, from its own parameters; None where the kind does not tell.
     dims, shape : tuple or None
         Its value for one sample of the example: names and sizes of the axes (None: as many as the data has steps). None until the
         model has run.
@@ -51,6 +55,7 @@ class Layer:
     trainable: int
     native_dims: tuple[str, ...] | None = None
     directions: int = 1
+    reach: Reach | None = None
     dims: tuple[str, ...] | None = None
     shape: tuple[int | None, ...] | None = None
     calls: int | None = None

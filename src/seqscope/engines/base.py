@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,11 +30,18 @@ class InputHint:
         The layer's name.
     size : int
         The number of channels; the number of different tokens where `is_tokens`.
+    n_steps : int or None
+        The only length that it takes, where there is just one.
     """
 
     layer: str
     size: int
     is_tokens: bool = False
+    n_steps: int | None = None
+
+
+# What is computed in place of a layer: its input in, its value out.
+StandIn = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,15 @@ class Engine(Protocol):
         """The layers in the order in which the model holds them, as far as they are known without running it."""
         ...
 
-    def forward(self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str] = ()) -> Forward:
+    def forward(
+        self,
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        capture: Sequence[str] = (),
+        *,
+        instead: Mapping[str, StandIn] | None = None,
+        n_alike: int = 1,
+    ) -> Forward:
         """Run the model once in evaluation mode, without gradients.
 
         Parameters
@@ -91,6 +106,11 @@ class Engine(Protocol):
             For models that take lengths, through `call`.
         capture : sequence of str
             The layers whose values to keep, out of `by_name`.
+        instead : dict of functions, optional
+            What to compute in place of a layer: a function of its first input that gives its first value, both with axes as the layer
+            has them. The engine puts it where the layer would give it (a recurrent layer's last step and states are made from it).
+        n_alike : int
+            How many batches of this shape are to come, so that an engine that compiles knows whether it pays.
 
         Raises
         ------
@@ -101,8 +121,8 @@ class Engine(Protocol):
 
 
 # A framework by the name of its module, and the module of this folder that holds its engine. Asked in this order: with the torch
-# backend every Keras layer is an nn.Module too, so Keras will have to come before torch.
-FRAMEWORKS: dict[str, str] = {"torch": "seqscope.engines.torch"}
+# backend every Keras layer is an nn.Module too, so Keras comes before torch.
+FRAMEWORKS: dict[str, str] = {"keras": "seqscope.engines.keras", "torch": "seqscope.engines.torch"}
 
 
 def engine_for(model: Any, *, call: Any = None) -> Engine:

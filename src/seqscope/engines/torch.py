@@ -17,7 +17,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from seqscope.engines import torch_kinds
-from seqscope.engines.base import Forward, InputHint
+from seqscope.engines.base import Forward, InputHint, StandIn
 from seqscope.engines.torch_stack import stack_layer, stack_names
 from seqscope.engines.torch_state import Pass, as_it_was, one_at_a_time, version_of
 from seqscope.engines.torch_weights import load_weights
@@ -123,7 +123,15 @@ class TorchEngine:
 
     # What it does
 
-    def forward(self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str] = ()) -> Forward:
+    def forward(
+        self,
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        capture: Sequence[str] = (),
+        *,
+        instead: Mapping[str, StandIn] | None = None,
+        n_alike: int = 1,
+    ) -> Forward:
         """Run the module once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
         output, seen, drew = self._run(batch, lengths, capture)
         late = {value.layer for values in seen.values() for value in values if value.was_overwritten}
