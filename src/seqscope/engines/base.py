@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -40,8 +40,9 @@ class InputHint:
     n_steps: int | None = None
 
 
-# What is computed in place of a layer: its input in, its value out.
-StandIn = Callable[[np.ndarray], np.ndarray]
+# What is computed in place of a layer: its input in, its value out. An attention layer whose call has a mask says so by the keyword
+# `sees`, a bool array (query, key), or None.
+StandIn = Callable[..., np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,15 @@ class Forward:
         tensors has an entry for each: `branch[0]`, `branch[1]`, or `branch[name]`.
     drew_noise : bool
         Whether the pass drew random numbers, so that samples differ by their place in the batch.
+    refused : dict of str
+        Layers that were to be captured and can't be, and why: one that runs inside a loop of the framework's own.
     """
 
     output: np.ndarray
     n_outputs: int
     captured: dict[str, list[np.ndarray]]
     drew_noise: bool = False
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -94,7 +98,6 @@ class Engine(Protocol):
         capture: Sequence[str] = (),
         *,
         instead: Mapping[str, StandIn] | None = None,
-        n_alike: int = 1,
     ) -> Forward:
         """Run the model once in evaluation mode, without gradients.
 
@@ -109,13 +112,38 @@ class Engine(Protocol):
         instead : dict of functions, optional
             What to compute in place of a layer: a function of its first input that gives its first value, both with axes as the layer
             has them. The engine puts it where the layer would give it (a recurrent layer's last step and states are made from it).
-        n_alike : int
-            How many batches of this shape are to come, so that an engine that compiles knows whether it pays.
 
         Raises
         ------
         ModelError
             The framework refused the batch; its own exception is the cause.
+        """
+        ...
+
+
+@runtime_checkable
+class HasKernels(Protocol):
+    """An engine that can show the kernels of a convolution. Optional."""
+
+    def kernel(self, name: str) -> np.ndarray:
+        """The kernels of one convolution along time, as they are in evaluation mode.
+
+        Parameters
+        ----------
+        name : str
+            A layer of `by_name` whose kind starts with "conv1d".
+
+        Returns
+        -------
+        array (unit, tap, channel)
+            A copy. Tap 0 is the first in time: a unit at step t is the sum over taps and channels of kernel[tap, channel] times the
+            input at t + tap * dilation (less the padding). Where the layer has groups, the channels are those of the unit's own group.
+            Of a transposed convolution, which spreads each input step over several of its own, tap 0 is the first that it is spread to.
+
+        Raises
+        ------
+        UnsupportedError
+            The layer's kernels can't be given in this form.
         """
         ...
 

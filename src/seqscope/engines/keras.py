@@ -1,0 +1,554 @@
+"""The Keras engine: any Keras 3 layer or model, on tensorflow, jax or torch.
+
+For the time of a trace each wanted layer's `call` is wrapped (`keras_watch`), so that what it returns is given back beside the output.
+Keras' own `StatelessScope` catches what a pass would write into variables: recurrent states, seeds, statistics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any
+
+import keras
+import numpy as np
+
+from seqscope.engines import keras_backends, keras_kinds
+from seqscope.engines.base import Forward, InputHint, StandIn
+from seqscope.engines.keras_watch import Watch, watching
+from seqscope.engines.keras_weights import load_weights, open_file
+from seqscope.engines.places import by_place
+from seqscope.errors import LayerError, ModelError, nearest, quoted
+from seqscope.layers import Layer
+
+__all__ = ["ENGINE", "KerasEngine", "load_weights", "open_file"]
+
+# How a model is fed: a function of (model, batch, lengths), both native tensors, that gives what the model gives.
+Call = Callable[[Any, Any, Any], Any]
+
+# Keras' scopes and traces are the process's own.
+one_at_a_time = RLock()
+
+# Compiled functions kept, one for each choice of layers.
+_MOST_COMPILED = 32
+
+
+class KerasEngine:
+    """A Keras model or layer.
+
+    Parameters
+    ----------
+    model : keras.Layer
+    call : function of (model, batch, lengths), optional
+        How to feed it; default: `model(batch, training=False)`.
+
+    Raises
+    ------
+    ModelError
+        The model was made under another backend.
+    """
+
+    framework = "keras"
+    merges_lengths = True
+
+    def __init__(self, model: Any, *, call: Call | None = None) -> None:
+        self.model, self.model_name = model, str(model.name)
+        self._told_how = call is not None
+        self._call: Call = call or (lambda model, batch, lengths: model(batch, training=False))
+        self._backend = _backend_of(model)
+        self._compiled: OrderedDict[Any, keras_backends.Body] = OrderedDict()
+        self._in_loops: set[str] = set()  # layers found to run inside a loop of the framework's own
+        self._described: tuple[int, _Described] | None = None
+
+    @staticmethod
+    def takes(model: Any) -> bool:
+        """Whether this engine is the one for an object.
+
+        Raises
+        ------
+        ModelError
+            It is a model of another Keras than the one that is running: of Keras 2, or from before a change of backend.
+        """
+        if isinstance(model, keras.Layer):
+            return True
+        homes = {kind.__module__.partition(".")[0] for kind in type(model).__mro__ if kind.__name__ in ("Layer", "Model")}
+        if "tf_keras" in homes:
+            raise ModelError("This is a model of Keras 2 (tf_keras): save it, and load the file with Keras 3.")
+        if "keras" in homes:
+            raise ModelError(
+                f"This Keras model was made under another backend than the one that Keras runs on now ({keras.backend.backend()}): "
+                "make or load it again in this process, after the backend was set."
+            )
+        return False
+
+    @property
+    def compiles_shapes(self) -> bool:
+        """Whether each new shape of a batch costs a compilation."""
+        return self._backend.compiles_shapes
+
+    # What it is made of
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers in the order in which the model holds them."""
+        return self._description.rows
+
+    @property
+    def by_name(self) -> Mapping[str, Layer]:
+        """Layers and containers by name, cells of recurrent layers too: asking for one tells why it can't be seen."""
+        return self._description.by_name
+
+    @property
+    def input_hints(self) -> tuple[InputHint, ...]:
+        """What the model says that it takes, else what each of its layers takes."""
+        declared = [hint for hint in map(self._declared_hint, self._inputs) if hint is not None]
+        return tuple(declared) or self._description.hints
+
+    @property
+    def _description(self) -> _Described:
+        """Made again where layers were built since: a model that never ran has no weights yet."""
+        n_variables = len(self.model.variables)
+        if self._described is None or self._described[0] != n_variables:
+            with one_at_a_time:
+                self._described = n_variables, _describe(self.model)
+        return self._described[1]
+
+    @property
+    def _inputs(self) -> list[_Declared]:
+        """The inputs that the model declares; none for a subclassed one, or a Sequential that was never called.
+
+        A Sequential without an input layer takes on the shape of its first batch, samples and steps with it, and runs on others all the
+        same: a number of samples is only meant where states are kept for each of them.
+        """
+        try:
+            tensors = list(getattr(self.model, "inputs", None) or [])
+        except (AttributeError, ValueError):
+            return []
+        declared = [_Declared(tensor.name, tuple(tensor.shape)) for tensor in tensors]
+        if self._description.states:
+            return declared
+        return [_Declared(one.name, (None, None, *one.shape[2:])) if one.shape[0] is not None else one for one in declared]
+
+    def _declared_hint(self, declared: _Declared) -> InputHint | None:
+        name, shape = declared.name, declared.shape
+        if len(shape) == 2:
+            tokens = next((hint for hint in self._description.hints if hint.is_tokens), None)
+            return None if tokens is None else InputHint(name, tokens.size, is_tokens=True, n_steps=shape[1])
+        return InputHint(name, shape[2], n_steps=shape[1]) if len(shape) == 3 and shape[2] else None
+
+    def kernel(self, name: str) -> np.ndarray:
+        """The kernels of a convolution, (unit, tap, channel)."""
+        layer = self._description.objects[name]
+        return np.asarray(keras.ops.convert_to_numpy(layer.kernel)).transpose(*_KERNEL_AXES[type(layer).__name__])
+
+    # What it does
+
+    def forward(
+        self,
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        capture: Sequence[str] = (),
+        *,
+        instead: Mapping[str, StandIn] | None = None,
+    ) -> Forward:
+        """Run the model once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
+        with one_at_a_time:
+            self._refuse_unfit(batch)
+            self._build(batch, lengths)
+            rows = self._rows_at_once
+            if rows is None or rows == len(batch):
+                return self._forward(batch, lengths, tuple(capture), instead or {})
+            parts = [self._forward(*part, tuple(capture), instead or {}) for part in _parts(batch, lengths, rows)]
+            return _joined(parts, len(batch), rows)
+
+    def _forward(self, batch: np.ndarray, lengths: np.ndarray, capture: tuple[str, ...], instead: Mapping[str, StandIn]) -> Forward:
+        looped = {name: reason for name in capture if (reason := self._loop_of(name)) is not None}
+        wanted = tuple(name for name in capture if name not in looped)
+        mixed = bool((lengths != lengths.max()).any() or lengths.max() not in batch.shape)  # padded: the last step is a row's own
+        job = _Job(wanted, mixed, dict(instead))
+        try:
+            found = self._run(job, batch, lengths)
+        except Exception as error:
+            fresh = [] if isinstance(error, LayerError) else self._found_in_loops(job, batch, lengths)
+            if not fresh:
+                raise self._in_words(error) from error
+            return self._forward(batch, lengths, capture, instead)
+        to_array = self._backend.as_numpy
+        outputs = [_plain(to_array(tensor)) for tensor in found["output"].values()]
+        if not outputs:
+            raise ModelError("The model gave nothing that holds a tensor.")
+        captured: dict[str, list[np.ndarray]] = {}
+        for address, tensor in found["seen"]:
+            captured.setdefault(address, []).append(_plain(to_array(tensor)))
+        return Forward(outputs[0], len(outputs), captured, found["drew_noise"], looped)
+
+    def _run(self, job: _Job, batch: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
+        """One pass, compiled unless something stands in for a layer."""
+        native, native_lengths = self._to_tensor(batch), keras.ops.convert_to_tensor(lengths.astype(np.int32))
+        variables = self.model.variables
+        values = [variable.value for variable in variables] if self._backend.takes_values else []
+        notes = _Notes()
+        with self._backend.without_gradients():
+            if job.instead:
+                flat = self._body(job, variables, notes)(values, native, native_lengths)
+            else:
+                key = (job.wanted, job.mixed, str(native.dtype), len(batch.shape), tuple(map(id, variables)))
+                if key not in self._compiled:
+                    body = self._body(job, variables, notes)
+                    self._compiled[key] = _Compiled(self._backend.compiled(body, self._free_shape(batch)), notes)
+                    while len(self._compiled) > _MOST_COMPILED:
+                        self._compiled.popitem(last=False)
+                compiled = self._compiled[key]
+                flat, notes = compiled.run(values, native, native_lengths), compiled.notes
+        outputs, seen = flat
+        return {
+            "output": dict(zip(notes.outputs, outputs, strict=True)),
+            "seen": list(zip(notes.seen, seen, strict=True)),
+            "drew_noise": notes.drew_noise,
+        }
+
+    def _body(self, job: _Job, variables: list[Any], notes: _Notes) -> keras_backends.Body:
+        """The pass as a function of tensors alone. What is not a tensor is noted while it is traced."""
+
+        def body(values: list[Any], batch: Any, lengths: Any) -> tuple[list[Any], list[Any]]:
+            start = list(zip(variables, values, strict=True)) if values else []
+            start += [(state, keras.ops.zeros(state.shape, state.dtype)) for state in self._description.states]
+            objects = {name: self._description.objects[name] for name in job.wanted}
+            stand_ins = [(self._description.objects[name], stand_in) for name, stand_in in job.instead.items()]
+            watch = Watch(objects, stand_ins, lengths if job.mixed else None, self._description.recurrent, self._backend.as_numpy)
+            with keras.StatelessScope(state_mapping=start) as scope, watching(watch):
+                before = [scope.get_current_value(seed) for seed in self._description.seeds]
+                output = by_place(self._call(self.model, batch, lengths), _tensor_of)
+                after = [scope.get_current_value(seed) for seed in self._description.seeds]
+            notes.outputs, notes.seen = list(output), [address for address, _ in watch.seen]
+            notes.drew_noise = any(old is not new for old, new in zip(before, after, strict=True))
+            return list(output.values()), [tensor for _, tensor in watch.seen]
+
+        return body
+
+    def _to_tensor(self, batch: np.ndarray) -> Any:
+        if batch.dtype.kind in "iu":
+            return keras.ops.convert_to_tensor(np.ascontiguousarray(batch), dtype="int32")
+        floats = (keras.backend.standardize_dtype(variable.dtype) for variable in self.model.variables)
+        dtype = next((dtype for dtype in floats if "float" in dtype), keras.config.floatx())
+        return keras.ops.convert_to_tensor(np.ascontiguousarray(batch.astype(dtype if dtype != "bfloat16" else "float32")), dtype=dtype)
+
+    def _free_shape(self, batch: np.ndarray) -> keras_backends.Shape:
+        """The batch's shape with what may differ from call to call left open: samples and steps."""
+        if self._told_how or len(self._inputs) != 1:
+            return _free(batch.shape)
+        return self._inputs[0].shape
+
+    @property
+    def _rows_at_once(self) -> int | None:
+        """The only number of samples that the model takes, where it declares one: stateful layers do."""
+        inputs = self._inputs
+        return None if self._told_how or len(inputs) != 1 else inputs[0].shape[0]
+
+    # What it can't do
+
+    def _refuse_unfit(self, batch: np.ndarray) -> None:
+        """Say what does not fit the inputs that the model declares: Keras would reshape or fail in many words."""
+        inputs = self._inputs
+        if self._told_how or not inputs:
+            return
+        if len(inputs) > 1:
+            raise ModelError(
+                f"The model has {len(inputs)} inputs ({quoted([declared.name for declared in inputs])}): say how to feed them, with "
+                "Scope(model, call=lambda model, batch, lengths: model([batch, ...]))."
+            )
+        shape = inputs[0].shape
+        if len(shape) not in (2, 3):
+            raise ModelError(
+                f"The model takes input with {len(shape)} axes, {_shape_in_words(shape)}, and seqscope reads sequences, (sample, time, "
+                "channel): say how to feed it, with Scope(model, call=...)."
+            )
+        sizes = zip(shape[1:], batch.shape[1:], strict=False)
+        if len(shape) != batch.ndim or any(size not in (None, found) for size, found in sizes):
+            raise ModelError(f"The model takes {_shape_in_words(shape)} and was fed {_shape_in_words(batch.shape)}")
+
+    def _build(self, batch: np.ndarray, lengths: np.ndarray) -> None:
+        """Let a model that never ran make its weights, as its first call would."""
+        if self.model.built and all(layer.built for layer in self.model._flatten_layers()):
+            return
+        if isinstance(self.model, keras.Sequential) and any(
+            _built(self.model, shape) for shape in (_free(batch.shape), (None, *batch.shape[1:]))
+        ):
+            return
+        try:
+            with keras.StatelessScope(), self._backend.without_gradients():
+                self._call(self.model, self._to_tensor(batch), keras.ops.convert_to_tensor(lengths))
+        except Exception as error:
+            raise self._in_words(error) from error
+
+    def _loop_of(self, name: str) -> str | None:
+        """Why a layer can't be seen, where it runs inside a loop of the framework's own."""
+        holder = self._description.looped.get(name)
+        if holder is not None:
+            return f"runs inside the loop over the steps of '{holder}': ask for '{holder}', whose value is what it gives at every step"
+        if name in self._in_loops:
+            return "runs inside a loop of the framework's own, out of which no value can be taken: ask for the layer around it"
+        return None
+
+    def _found_in_loops(self, job: _Job, batch: np.ndarray, lengths: np.ndarray) -> list[str]:
+        """After a failure: the layers whose values can't leave the trace, found by asking for each alone; none if the model itself fails."""
+        if not job.wanted or not self._runs(_Job((), job.mixed, job.instead), batch, lengths):
+            return []
+        looped = [name for name in job.wanted if not self._runs(_Job((name,), job.mixed, job.instead), batch, lengths)]
+        self._in_loops |= set(looped)
+        return looped
+
+    def _runs(self, job: _Job, batch: np.ndarray, lengths: np.ndarray) -> bool:
+        try:
+            self._run(job, batch, lengths)
+        except Exception:
+            return False
+        return True
+
+    def _in_words(self, error: Exception) -> Exception:
+        """The framework's exception in a sentence."""
+        if isinstance(error, ModelError | LayerError):
+            return error
+        return ModelError(f"The model raised {type(error).__name__} (Keras on {self._backend.name}): {_first_sentence(error)}")
+
+
+ENGINE = KerasEngine
+
+# From Keras' order of axes to (unit, tap, channel).
+_KERNEL_AXES = {"Conv1D": (2, 0, 1), "Conv1DTranspose": (1, 0, 2)}
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """An input that a model declares; None for sizes that may differ."""
+
+    name: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a pass is to do; `mixed`: rows end at different steps."""
+
+    wanted: tuple[str, ...]
+    mixed: bool
+    instead: dict[str, StandIn]
+
+
+@dataclass
+class _Notes:
+    """What a trace found out besides tensors."""
+
+    outputs: list[str] | tuple[()] = ()
+    seen: list[str] | tuple[()] = ()
+    drew_noise: bool = False
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A compiled pass with what its trace noted."""
+
+    run: keras_backends.Body
+    notes: _Notes
+
+
+@dataclass(frozen=True)
+class _Described:
+    """A model's layers, as data and as objects.
+
+    Attributes
+    ----------
+    rows : tuple of Layer
+        The layers proper.
+    by_name : dict of Layer
+        With containers, what wrappers wrap, and cells.
+    objects : dict
+        The Keras layers by name.
+    looped : dict of str
+        What runs inside a recurrent layer's loop, and that layer's name.
+    hints : tuple of InputHint
+    recurrent : list
+        All recurrent layers.
+    states, seeds : list of variables
+        The states of stateful layers, and the states of random generators.
+    """
+
+    rows: tuple[Layer, ...]
+    by_name: dict[str, Layer]
+    objects: dict[str, Any]
+    looped: dict[str, str]
+    hints: tuple[InputHint, ...]
+    recurrent: list[Any]
+    states: list[Any]
+    seeds: list[Any]
+
+
+def _describe(model: Any) -> _Described:
+    """Walk through a model."""
+    rows: list[Layer] = []
+    by_name: dict[str, Layer] = {}
+    objects: dict[str, Any] = {}
+    looped: dict[str, str] = {}
+    hints: list[InputHint] = []
+    counted: set[int] = set()
+    row_of: dict[int, str] = {}
+    for name, layer, holder, inside_row in _walk(model):
+        objects[name] = layer
+        if holder is not None:
+            looped[name] = holder
+        is_row = not inside_row and holder is None and _is_row(layer, model) and id(layer) not in row_of
+        atomic = is_row and keras_kinds.is_atomic(layer)
+        variables = _weights(layer, recurse=atomic or not is_row)
+        fresh = [variable for variable in variables if id(variable) not in counted] if is_row else variables
+        by_name[name] = _layer(name, layer, fresh)
+        if is_row:
+            row_of[id(layer)] = name
+            counted.update(id(variable) for variable in fresh)
+            rows.append(by_name[name])
+            hint = keras_kinds.input_hint(name, layer)
+            hints += [hint] if hint else []
+    parts = list(objects.values())
+    recurrent = [layer for layer in parts if keras_kinds.is_recurrent(layer)]
+    states = [state for layer in recurrent if layer.stateful for state in keras.tree.flatten(layer.states or [])]
+    seeds = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+    return _Described(tuple(rows), by_name, objects, looped, tuple(hints), recurrent, states, seeds)
+
+
+def _walk(model: Any) -> Iterator[tuple[str, Any, str | None, bool]]:
+    """Every layer by its dotted name, with the recurrent layer in whose loop it runs, and whether it is part of a row."""
+    if not model._layers:
+        yield str(model.name), model, None, False
+        return
+    taken: set[str] = set()
+
+    def below(layer: Any, prefix: str, holder: str | None, inside_row: bool) -> Iterator[tuple[str, Any, str | None, bool]]:
+        for child in layer._layers:
+            if isinstance(child, keras.layers.InputLayer):
+                continue
+            if child is getattr(layer, "_functional", None):  # a Sequential's own other form
+                continue
+            name = _free_name(f"{prefix}{child.name}", taken)
+            in_loop = prefix.removesuffix(".") if holder is None and keras_kinds.is_recurrent(layer) else holder
+            yield name, child, in_loop, inside_row
+            yield from below(child, f"{name}.", in_loop, inside_row or keras_kinds.is_atomic(child))
+
+    if keras_kinds.is_atomic(model) or _weights(model, recurse=False):  # a layer alone, or a model with weights of its own
+        name = _free_name(str(model.name), taken)
+        yield name, model, None, False
+        yield from below(model, f"{name}." if keras_kinds.is_atomic(model) else "", None, keras_kinds.is_atomic(model))
+    else:
+        yield from below(model, "", None, False)
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """The name, numbered where another layer has it: subclassed models may hold two of one name."""
+    free, number = name, 1
+    while free in taken:
+        free, number = f"{name}_{number}", number + 1
+    taken.add(free)
+    return free
+
+
+def _is_row(layer: Any, model: Any) -> bool:
+    """Whether a layer is a row: it holds no others, or is one with them, or has weights of its own besides."""
+    return not layer._layers or keras_kinds.is_atomic(layer) or bool(_weights(layer, recurse=False))
+
+
+def _weights(layer: Any, *, recurse: bool) -> list[Any]:
+    """The weights of a layer, without the states of recurrent layers and random generators."""
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    if keras_kinds.is_recurrent(layer) and layer.stateful:
+        states = {id(state) for state in keras.tree.flatten(layer.states or [])}
+        own = [variable for variable in own if id(variable) not in states]
+    if recurse:
+        own += [weight for child in layer._layers for weight in _weights(child, recurse=True)]
+    return list({id(variable): variable for variable in own}.values())
+
+
+def _layer(name: str, layer: Any, variables: Sequence[Any]) -> Layer:
+    trainable = {id(variable) for variable in layer.trainable_variables}
+    return Layer(
+        name=name,
+        kind=keras_kinds.kind_of(layer),
+        type=type(layer).__name__,
+        description=keras_kinds.description_of(layer),
+        n_params=sum(int(np.prod(variable.shape)) for variable in variables),
+        trainable=sum(int(np.prod(variable.shape)) for variable in variables if id(variable) in trainable),
+        native_dims=keras_kinds.native_dims(layer),
+        directions=keras_kinds.directions_of(layer),
+        reach=keras_kinds.reach_of(layer),
+    )
+
+
+def _backend_of(model: Any) -> keras_backends.Backend:
+    backend = keras_backends.current()
+    if backend is None:
+        raise ModelError(f"Keras runs on {keras.backend.backend()!r} here, and seqscope looks into it on tensorflow, jax and torch.")
+    return backend
+
+
+def _free(shape: tuple[int, ...]) -> tuple[int | None, ...]:
+    """A batch's shape with samples and steps left open."""
+    return (None,) * min(2, len(shape)) + shape[2:]
+
+
+def _built(model: keras.Sequential, shape: tuple[int | None, ...]) -> bool:
+    """Whether a Sequential could be built for batches of this shape; as it was before if not."""
+    before = list(model._layers)
+    try:
+        model.build(shape)
+    except Exception:
+        model._layers = before
+        return False
+    return bool(model.built)
+
+
+def _tensor_of(value: Any) -> Any | None:
+    return value if keras.ops.is_tensor(value) else None
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """Types that NumPy lacks (bfloat16) become float32."""
+    return array if array.dtype.kind in "biufc" else array.astype(np.float32)
+
+
+def _parts(batch: np.ndarray, lengths: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A batch cut into parts of as many samples as the model takes; the last one is filled up with its first sample."""
+    for start in range(0, len(batch), rows):
+        places = np.arange(start, start + rows)
+        places[places >= len(batch)] = start
+        yield batch[places], lengths[places]
+
+
+def _joined(parts: Sequence[Forward], n_samples: int, rows: int) -> Forward:
+    """The parts of a batch put together, samples first as Keras has them."""
+
+    def join(values: Sequence[np.ndarray]) -> np.ndarray:
+        if any(value.ndim == 0 or len(value) != rows for value in values):
+            raise ModelError(f"gave a value of shape {values[0].shape} for {rows} samples, which do not come first")
+        return np.concatenate(values)[:n_samples]
+
+    first = parts[0]
+    captured = {
+        address: [join([part.captured[address][call] for part in parts]) for call in range(len(calls))]
+        for address, calls in first.captured.items()
+    }
+    return Forward(join([part.output for part in parts]), first.n_outputs, captured, first.drew_noise, first.refused)
+
+
+def _shape_in_words(shape: Sequence[int | None]) -> str:
+    """A shape in Keras' order: "(sample, time, 12)"."""
+    names = ("sample", "time", "channel") if len(shape) < 4 else ("sample",)
+    words = [names[axis] if size is None and axis < len(names) else "any" if size is None else str(size) for axis, size in enumerate(shape)]
+    return f"({', '.join(words)})"
+
+
+def _first_sentence(error: Exception) -> str:
+    """What an exception of Keras says, without the colours, the arguments and the graph that come after it."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    text = re.sub(r"^Exception encountered when calling [^\n]*\n+", "", text)
+    text = re.split(r"\n\s*\n|\nArguments received|Detected at node|\[\[\{\{", text, maxsplit=1)[0]
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,193 @@
+"""What Keras layers give while a model runs or is traced: each wanted layer's `call` is wrapped for that time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from seqscope.engines import keras_kinds
+from seqscope.engines.base import StandIn
+from seqscope.engines.places import by_place
+
+
+@dataclass
+class Watch:
+    """What to look at in one pass, and what was seen.
+
+    Attributes
+    ----------
+    wanted : dict
+        The layers to look at, by name.
+    stand_ins : sequence of (layer, function)
+        What to compute in place of a layer.
+    lengths : tensor (sample,) or None
+        Where rows are padded: the step that a recurrent layer gives as its last is each row's own.
+    recurrent : sequence
+        All recurrent layers of the model.
+    as_numpy : function
+        An array of a tensor.
+    seen : list of (address, tensor)
+        In the order in which the layers ran.
+    """
+
+    wanted: Mapping[str, Any]
+    stand_ins: Sequence[tuple[Any, StandIn]]
+    lengths: Any
+    recurrent: Sequence[Any]
+    as_numpy: Callable[[Any], np.ndarray]
+    seen: list[tuple[str, Any]] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    """Wrap the layers; put back what they were, also after an exception."""
+    layers = {id(layer): layer for layer in [*watch.wanted.values(), *(layer for layer, _ in watch.stand_ins)]}
+    stand_ins = {id(layer): stand_in for layer, stand_in in watch.stand_ins}
+    with contextlib.ExitStack() as undo:
+        if watch.lengths is not None:
+            for layer in watch.recurrent:
+                undo.enter_context(_every_step(layer, [], watch.lengths))
+        for key, layer in layers.items():
+            names = [name for name, wanted in watch.wanted.items() if wanted is layer]
+            undo.enter_context(_replaced(layer, "call", _wrapped(layer, names, stand_ins.get(key), watch)))
+        yield
+
+
+def _wrapped(layer: Any, names: Sequence[str], stand_in: StandIn | None, watch: Watch) -> Callable[..., Any]:
+    """The layer's `call`, which keeps what it gives under these names."""
+    original = layer.call
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if stand_in is not None:
+            shown, given = _stood_in(layer, stand_in, _first(args, kwargs), watch.as_numpy)
+        elif keras_kinds.is_recurrent(layer):
+            shown, given = _recurrent(layer, original, args, kwargs)
+        elif keras_kinds.is_bidirectional(layer) and not layer.return_sequences:
+            shown, given = _bidirectional(layer, original, args, kwargs)
+        else:
+            shown = given = original(*args, **kwargs)
+        if keras_kinds.gives_main_first(layer) and isinstance(shown, list | tuple):
+            shown = shown[0]
+        tensors = by_place(shown, lambda value: value if ops.is_tensor(value) else None)
+        watch.seen.extend((name + place, tensor) for name in names for place, tensor in tensors.items())
+        return given
+
+    return call
+
+
+def _recurrent(layer: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """What a recurrent layer gives at every step of the input, and what it gives."""
+    steps: list[Any] = []
+    with _every_step(layer, steps):
+        given = original(*args, **kwargs)
+    if not steps:  # a class of the person's own, which does not run Keras' loop
+        return given, given
+    shown = ops.cast(steps[-1], layer.compute_dtype)
+    return ops.flip(shown, axis=1) if layer.go_backwards else shown, given
+
+
+def _bidirectional(layer: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """The same for a wrapper that gives the last step of each direction, the backward one aligned to input time."""
+    forward: list[Any] = []
+    backward: list[Any] = []
+    with _every_step(layer.forward_layer, forward), _every_step(layer.backward_layer, backward), _unfused(layer):
+        given = original(*args, **kwargs)
+    if not (forward and backward):
+        return given, given
+    one, other = (ops.cast(steps[-1], layer.compute_dtype) for steps in (forward, backward))
+    other = ops.flip(other, axis=1)
+    match layer.merge_mode:
+        case "concat":
+            return ops.concatenate([one, other], axis=-1), given
+        case "sum":
+            return one + other, given
+        case "ave":
+            return (one + other) / 2, given
+        case "mul":
+            return one * other, given
+    return [one, other], given
+
+
+@contextlib.contextmanager
+def _every_step(layer: Any, kept: list[Any], lengths: Any = None) -> Iterator[None]:
+    """Let a recurrent layer's loop hand over all its steps, also where the layer gives only the last.
+
+    Parameters
+    ----------
+    kept : list
+        Where the steps of each call go.
+    lengths : tensor (sample,), optional
+        The step to give as the last one is each row's own.
+    """
+    original = layer.inner_loop
+
+    def inner_loop(*args: Any, **kwargs: Any) -> Any:
+        with _replaced(layer, "return_sequences", True):
+            last, steps, states = original(*args, **kwargs)
+        kept.append(steps)
+        if lengths is not None:
+            places = ops.reshape(lengths - 1, (-1,) + (1,) * (len(steps.shape) - 1))
+            last = ops.squeeze(ops.take_along_axis(steps, places, axis=1), axis=1)
+        return last, steps, states
+
+    with _replaced(layer, "inner_loop", inner_loop):
+        yield
+
+
+@contextlib.contextmanager
+def _unfused(layer: Any) -> Iterator[None]:
+    """Keep a bidirectional layer from running both directions in one kernel (cuDNN's), past its two layers."""
+    with contextlib.ExitStack() as undo:
+        for name in ("_can_attempt_fused_lstm", "_can_attempt_fused_gru"):
+            if hasattr(layer, name):
+                undo.enter_context(_replaced(layer, name, lambda *args, **kwargs: False))
+        yield
+
+
+def _stood_in(layer: Any, stand_in: StandIn, x: Any, as_numpy: Callable[[Any], np.ndarray]) -> tuple[Any, Any]:
+    """A stand-in's value, and the same as the layer would give it: only the last step, or with states."""
+    dtype = x.dtype if "float" in keras.backend.standardize_dtype(x.dtype) else layer.compute_dtype
+    value = np.asarray(stand_in(as_numpy(x)))
+    shown = ops.convert_to_tensor(value, dtype=dtype)
+    if not (keras_kinds.is_recurrent(layer) or keras_kinds.is_bidirectional(layer)):
+        return shown, shown
+    last = ops.max(shown, axis=1)  # whatever is read off one step or a state has been through all of them
+    backwards = getattr(layer, "go_backwards", False)
+    given = (ops.flip(shown, axis=1) if backwards else shown) if layer.return_sequences else last
+    if not layer.return_state:
+        return shown, given
+    if keras_kinds.is_bidirectional(layer):
+        half = layer.forward_layer.units
+        one, other = (last[:, :half], last[:, -half:])
+        n_states = len(layer.forward_layer.cell.state_size) if isinstance(layer.forward_layer.cell.state_size, list | tuple) else 1
+        return shown, (given, *[one] * n_states, *[other] * n_states)
+    size = layer.cell.state_size
+    return shown, (given, *[last] * (len(size) if isinstance(size, list | tuple) else 1))
+
+
+def _first(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The first argument of a call."""
+    return args[0] if args else next(iter(kwargs.values()))
+
+
+@contextlib.contextmanager
+def _replaced(layer: Any, attribute: str, value: Any) -> Iterator[None]:
+    """Give a layer another attribute for a while, past Keras' own bookkeeping of attributes."""
+    held = layer.__dict__.get(attribute, _ABSENT)
+    layer.__dict__[attribute] = value
+    try:
+        yield
+    finally:
+        if held is _ABSENT:
+            del layer.__dict__[attribute]
+        else:
+            layer.__dict__[attribute] = held
+
+
+_ABSENT = object()
