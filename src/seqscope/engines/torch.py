@@ -16,8 +16,9 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from seqscope.engines import torch_kinds
+from seqscope.engines import torch_kinds, torch_reach
 from seqscope.engines.base import Forward, InputHint, StandIn
+from seqscope.engines.torch_kernels import kernel_of
 from seqscope.engines.torch_stack import stack_layer, stack_names
 from seqscope.engines.torch_state import Pass, as_it_was, one_at_a_time, version_of
 from seqscope.engines.torch_weights import load_weights
@@ -130,24 +131,32 @@ class TorchEngine:
         capture: Sequence[str] = (),
         *,
         instead: Mapping[str, StandIn] | None = None,
-        n_alike: int = 1,
     ) -> Forward:
         """Run the module once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
-        output, seen, drew = self._run(batch, lengths, capture)
+        output, seen, drew = self._run(batch, lengths, capture, instead or {})
         late = {value.layer for values in seen.values() for value in values if value.was_overwritten}
         if late:  # an operation in place came after the hook: run again and copy in the hook, from now on
             self._overwritten |= late
-            output, seen, drew = self._run(batch, lengths, capture)
+            output, seen, drew = self._run(batch, lengths, capture, instead or {})
         outputs = list(output.values())
         arrays = {address: [as_numpy(value.tensor) for value in values] for address, values in seen.items()}
         return Forward(as_numpy(outputs[0]), len(outputs), arrays, drew)
 
+    def kernel(self, name: str) -> np.ndarray:
+        """The kernels of a convolution, (unit, tap, channel) (see `engines.base.HasKernels`)."""
+        module: Any = self._modules[name]
+        with as_it_was(self._module):
+            return as_numpy(kernel_of(module)).copy()
+
     def _run(
-        self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str]
+        self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str], instead: Mapping[str, StandIn]
     ) -> tuple[dict[str, torch.Tensor], dict[str, list[_Seen]], bool]:
         """One pass: every tensor that the model gave, what the hooks saw, and whether it drew random numbers."""
         seen: dict[str, list[_Seen]] = {}
-        with as_it_was(self._module) as under_way, self._hooks(capture, seen, under_way):
+        with contextlib.ExitStack() as around:
+            under_way = around.enter_context(as_it_was(self._module))
+            around.enter_context(torch_reach.replaced(self._modules, instead))
+            around.enter_context(self._hooks(capture, seen, under_way, copied=bool(instead)))
             try:
                 output = self._call(self._module, self._to_tensor(batch), torch.tensor(lengths))
             except Exception as error:
@@ -168,12 +177,12 @@ class TorchEngine:
         return torch.tensor(batch, dtype=torch.float32 if like is None else like.dtype, device=device)
 
     @contextlib.contextmanager
-    def _hooks(self, capture: Sequence[str], seen: dict[str, list[_Seen]], under_way: Pass) -> Iterator[None]:
+    def _hooks(self, capture: Sequence[str], seen: dict[str, list[_Seen]], under_way: Pass, *, copied: bool) -> Iterator[None]:
         """Hook the wanted layers for the time of one pass."""
         handles = []
         try:
             for name, module, index in self._places(capture):
-                hook = self._hook(name, index, seen, under_way)
+                hook = self._hook(name, index, seen, under_way, copied=copied or name in self._overwritten)
                 handles.append(module.register_forward_hook(hook, with_kwargs=True))
             if handles:
                 _without_nested_tensors(self._module)
@@ -191,7 +200,7 @@ class TorchEngine:
                 stack, _, index = name.rpartition(".")
                 yield name, self._modules[stack], int(index)
 
-    def _hook(self, name: str, index: int | None, seen: dict[str, list[_Seen]], under_way: Pass) -> _Hook:
+    def _hook(self, name: str, index: int | None, seen: dict[str, list[_Seen]], under_way: Pass, *, copied: bool) -> _Hook:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
             if index is not None:
                 value = stack_layer(module, index, args, kwargs, value)
@@ -199,7 +208,7 @@ class TorchEngine:
                 value = value[0]
             batch_first = bool(getattr(module, "batch_first", True))
             for path, tensor in _tensors(value, batch_first=batch_first).items():
-                kept = tensor.clone() if name in self._overwritten or tensor.is_inference() else _own(tensor, under_way)
+                kept = tensor.clone() if copied or tensor.is_inference() else _own(tensor, under_way)
                 seen.setdefault(name + path, []).append(_Seen(name, kept))
 
         return hook
@@ -276,6 +285,7 @@ def _layer(name: str, module: nn.Module, tensors: Sequence[torch.Tensor]) -> Lay
         n_params=sum(tensor.numel() for tensor in tensors),
         trainable=sum(tensor.numel() for tensor in tensors if tensor.requires_grad),
         native_dims=torch_kinds.native_dims(module),
+        reach=torch_reach.reach_of(module),
         directions=2 if isinstance(module, nn.RNNBase) and module.bidirectional else 1,
     )
 
