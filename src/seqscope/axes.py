@@ -8,7 +8,7 @@ honest, a wrong one is a bug.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 
@@ -103,7 +103,7 @@ def read_axes(feed: Feed, values: np.ndarray, capture: Sequence[str]) -> dict[st
             readings[address] = _by_kind(known.get(address), calls, probe.n_steps) or probe.read(address)
         except LayerError as error:
             readings[address] = error
-    return readings
+    return readings | {name: LayerError(reason) for name, reason in probe.refused.items()}
 
 
 def _by_kind(dims: tuple[str, ...] | None, calls: Sequence[np.ndarray], n_steps: int) -> Reading | None:
@@ -121,6 +121,7 @@ class _Probe:
     def __init__(self, feed: Feed, values: np.ndarray, capture: Sequence[str]) -> None:
         self._feed, self._capture = feed, capture
         self._batch = _small_batch(values)
+        self.refused: Mapping[str, str] = {}
         self.base = self._run(self._batch)
         if self.n_steps == 1 and (longer := self._tiled(_LONGER)) is not None:  # in one step, steps can't be told from calls
             self._batch, self.base = longer
@@ -148,6 +149,7 @@ class _Probe:
     def _run(self, batch: np.ndarray) -> _Values:
         with state_kept():  # so that a model which draws noise draws the same in every run
             forward = self._feed.forward(batch, self._capture)
+        self.refused = forward.refused
         return {OUTPUT_VALUE: [forward.output], **forward.captured}
 
     @cached_property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -23,26 +25,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-MODEL_HELP = "A network of the zoo (japanese_vowels), or module:callable, a function or class that makes the model."
+MODEL_HELP = "A network of the zoo (japanese_vowels), a .keras file, or module:callable, a function or class that makes the model."
 DATA_HELP = "A data set (japanese_vowels, japanese_vowels:train), or a .npz, .npy or .csv file."
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
-WeightsOption = Annotated[Path | None, typer.Option("--weights", metavar="FILE.safetensors", help="Weights to fill the model with.")]
+WeightsOption = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights to fill the model with: .safetensors for torch, .weights.h5 for Keras.")]
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="The order of the model's input axes: NTC, NCT or TNC (NT, TN).")]
+FrameworkOption = Annotated[str, typer.Option("--framework", help="What a network of the zoo is made of: torch or keras.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
 
 
 @app.command(epilog="Example: seqscope demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write.")] = Path("seqscope-demo"),
-    force: ForceOption = False,
+    force: FrameworkOption = Annotated[str, typer.Option("--framework", help="What a network of the zoo is made of: torch or keras.")]
+ForceOption = False,
 ) -> None:
     """Look at what a shipped LSTM does with a spoken vowel: pictures, and one page that holds them all."""
     _draw_without_screen()
     from seqscope.demo import run
 
-    made = run(out, force=force)
+    made = run(out, framework=framework, force=force)
     console = Console()
     console.print(made.layers)
     console.print("Written:")
@@ -55,10 +59,11 @@ def layers(
     model: ModelArgument,
     data: Annotated[str | None, typer.Argument(metavar="[DATA]", help=DATA_HELP + " Shows real lengths.", show_default=False)] = None,
     weights: WeightsOption = None,
+    framework: FrameworkOption = "torch",
     layout: LayoutOption = None,
 ) -> None:
     """Show the layers of a model in the order in which they run."""
-    scope = Scope(files.open_model(model, weights), layout=layout, example=None if data is None else files.read_data(data))
+    scope = Scope(files.open_model(model, weights, framework=framework), layout=layout, example=None if data is None else files.read_data(data))
     Console().print(scope.layers)
 
 
@@ -71,8 +76,10 @@ def activations(
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Where to draw one sample: .png, .svg or .pdf.")] = None,
     sample: Annotated[int, typer.Option("--sample", metavar="N", help="The sample to draw, counted from 0.")] = 0,
     weights: WeightsOption = None,
+    framework: FrameworkOption = "torch",
     layout: LayoutOption = None,
-    force: ForceOption = False,
+    force: FrameworkOption = Annotated[str, typer.Option("--framework", help="What a network of the zoo is made of: torch or keras.")]
+ForceOption = False,
 ) -> None:
     """Write what layers put out at every time step."""
     if output is None and plot is None:
@@ -83,7 +90,7 @@ def activations(
     if plot is not None:
         files.check_picture(plot)
         files.check_output(plot, force=force)
-    scope = Scope(files.open_model(model, weights), layout=layout)
+    scope = Scope(files.open_model(model, weights, framework=framework), layout=layout)
     sequences = scope.sequences(files.read_data(data))
     shown = sequences[sample]
     result = scope.activations(sequences, layer)
@@ -121,6 +128,15 @@ def _draw_without_screen() -> None:
     matplotlib.use("agg")
 
 
+def _let_keras_run() -> None:
+    """Keras runs on tensorflow unless told: where that is missing, on what is there. Set for this process, which is seqscope's own."""
+    if "KERAS_BACKEND" in os.environ or importlib.util.find_spec("tensorflow") is not None:
+        return
+    if not Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"), "keras.json").is_file():
+        there = [name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None]
+        os.environ.update({"KERAS_BACKEND": there[0]} if there else {})
+
+
 def _version(shown: bool) -> None:
     if shown:
         typer.echo(f"seqscope {__version__}")
@@ -132,6 +148,7 @@ def options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Look inside trained sequence networks: every unit at every time step."""
+    _let_keras_run()
 
 
 def main() -> NoReturn:

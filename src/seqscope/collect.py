@@ -11,6 +11,7 @@ import numpy as np
 
 from seqscope import memory, progress
 from seqscope.axes import OUTPUT_VALUE, Reading
+from seqscope.batching import batches_for
 from seqscope.engines.base import Forward
 from seqscope.errors import DataError, LayerError, about_layer
 from seqscope.feed import Feed
@@ -74,10 +75,10 @@ def collect(
         raise DataError(f"The batch size is {batch_size!r}: expected a whole number, 1 or more.")
     size = batch_size or _rows_for(feed, sequences, readings, capture)
     kept: dict[str, Collected] = {}
-    batches = progress.tracked(_sized(sequences.batches(size)), total=len(sequences), what="Running", show=show_progress)
+    batches = progress.tracked(_sized(batches_for(feed, sequences, readings, capture, size)), total=len(sequences), what="Running", show=show_progress)
     with _Writer() as writer:
         for batch in batches:
-            values = _checked_values(feed, batch, readings, capture)
+            values = _without_filling(_checked_values(feed, batch, readings, capture), readings, batch)
             if not kept:
                 kept = _allocated(values, readings, sequences)
             writer.write(kept, values, batch)
@@ -119,7 +120,7 @@ def _place_all(kept: Mapping[str, Collected], values: dict[str, np.ndarray], bat
 
 def _values(feed: Feed, batch: Batch, readings: Mapping[str, Reading], capture: Sequence[str]) -> dict[str, np.ndarray]:
     """The wanted values of one batch; nothing else of the pass outlives this call."""
-    return _read(feed.forward(batch.values, capture), readings, len(batch.values))
+    return _read(feed.forward(batch.values, capture, batch.own), readings, len(batch.values))
 
 
 def _read(forward: Forward, readings: Mapping[str, Reading], n_samples: int) -> dict[str, np.ndarray]:
@@ -132,8 +133,21 @@ def _read(forward: Forward, readings: Mapping[str, Reading], n_samples: int) -> 
     return values
 
 
+def _without_filling(values: dict[str, np.ndarray], readings: Mapping[str, Reading], batch: Batch) -> dict[str, np.ndarray]:
+    """The values without the rows and steps that only fill up a batch."""
+    kept = {address: value[: batch.n_sequences] for address, value in values.items()}
+    if batch.own is None:
+        return kept
+    longest = int(batch.lengths.max())
+    for address, value in kept.items():
+        if TIME in readings[address].order:
+            time = readings[address].order.index(TIME)
+            kept[address] = value[(slice(None),) * time + (slice(longest),)]
+    return kept
+
+
 def _sized(batches: Iterator[Batch]) -> Iterator[tuple[int, Batch]]:
-    return ((len(batch.values), batch) for batch in batches)
+    return ((batch.n_sequences, batch) for batch in batches)
 
 
 def _rows_for(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str]) -> int:
@@ -163,7 +177,8 @@ def _checked_values(feed: Feed, batch: Batch, readings: Mapping[str, Reading], c
     with state_kept():  # so that a model which draws noise draws the same in both runs
         values = _values(feed, batch, readings, capture)
     with state_kept():
-        rolled = feed.forward(np.roll(batch.values, 1, axis=0), capture)
+        lengths = None if batch.own is None else np.roll(batch.own, 1)
+        rolled = feed.forward(np.roll(batch.values, 1, axis=0), capture, lengths)
     if rolled.drew_noise:  # noise belongs to a place in the batch and does not move on
         return values
     moved_on = _read(rolled, readings, n_rows)
@@ -216,7 +231,10 @@ def _place(kept: Collected, value: np.ndarray, batch: Batch) -> None:
     """Write the values of a batch into their rows, NaN behind those that end early."""
     room = kept.values.shape[1:]
     if TIME in kept.dims:
-        kept.on_input_clock &= value.shape[kept.dims.index(TIME)] == batch.values.shape[1]
+        kept.on_input_clock &= value.shape[kept.dims.index(TIME)] == batch.lengths.max()
+    if batch.own is not None and TIME in kept.dims:
+        _place_each(kept, value, np.arange(len(kept.values))[batch.rows], batch.own)
+        return
     if value.shape[1:] == room:
         kept.values[batch.rows] = value
         return
@@ -224,3 +242,11 @@ def _place(kept: Collected, value: np.ndarray, batch: Batch) -> None:
         raise LayerError(f"gave values of shape {value.shape[1:]} for a shorter sequence and {room} for the longest one")
     kept.values[batch.rows] = np.nan
     kept.values[(batch.rows, *(slice(size) for size in value.shape[1:]))] = value
+
+
+def _place_each(kept: Collected, value: np.ndarray, rows: np.ndarray, lengths: np.ndarray) -> None:
+    """Write the values of padded sequences, each as far as it goes."""
+    kept.values[rows] = np.nan
+    before_time = (slice(None),) * (kept.dims.index(TIME) - 1)
+    for row, one, length in zip(rows, value, lengths[: len(rows)], strict=True):
+        kept.values[row][*before_time, :length] = one[*before_time, :length]

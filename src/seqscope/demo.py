@@ -22,7 +22,7 @@ PICTURES = ("layers.png", "observation.png", "hidden_units.png", "heatmap.png")
 PAGE = "report.html"
 
 _OPEN = """import seqscope as sq
-scope = sq.Scope(sq.zoo.japanese_vowels())
+scope = sq.Scope(sq.zoo.japanese_vowels({framework!r}))
 X, y = sq.datasets.japanese_vowels("test")
 """
 
@@ -35,13 +35,15 @@ class Demo:
     files: tuple[Path, ...]
 
 
-def run(folder: Path, *, force: bool = False) -> Demo:
+def run(folder: Path, *, framework: str = "torch", force: bool = False) -> Demo:
     """Make the pictures and the page.
 
     Parameters
     ----------
     folder : Path
         Made where it is missing.
+    framework : {"torch", "keras"}
+        What the network is made of.
     force : bool
         Whether to write over files of an earlier run.
 
@@ -54,9 +56,9 @@ def run(folder: Path, *, force: bool = False) -> Demo:
     there = [str(file) for file in files if file.exists()]
     if there and not force:
         raise OutputExistsError(f"{quoted(there)} exist: say --force to write over them, or name another folder with --out.")
+    scope = Scope(zoo.japanese_vowels(framework))
     folder.mkdir(parents=True, exist_ok=True)
-    scope = Scope(zoo.japanese_vowels())
-    sections = list(_sections(scope))
+    sections = list(_sections(scope, _OPEN.format(framework=framework)))
     pictures = [section.picture for section in sections if section.picture is not None]
     for file, picture in zip(files, pictures, strict=False):
         file.write_bytes(picture.png)
@@ -66,22 +68,22 @@ def run(folder: Path, *, force: bool = False) -> Demo:
         lead="A recurrent network with 100 hidden units tells nine speakers apart by how they utter two Japanese vowels. Here is one "
         "utterance on its way through it, at every time step.",
         sections=sections,
-        made_from="Network: seqscope.zoo.japanese_vowels(), weights shipped with the package. Data: Japanese Vowels, test set "
+        made_from=f"Network: seqscope.zoo.japanese_vowels({framework!r}), weights shipped with the package. Data: Japanese Vowels, test set "
         "(Kudo, Toyama and Shimbo 1999, UCI Machine Learning Repository, CC BY 4.0).",
     )
     return Demo(scope.layers, files)
 
 
-def _sections(scope: Scope) -> Iterator[Section]:
+def _sections(scope: Scope, opening: str) -> Iterator[Section]:
     """The page from top to bottom; every picture is drawn once, for the page and for its own file."""
     X, y = datasets.japanese_vowels("test")
     hidden: Any = scope.activations(X[0], "lstm")
     probability = scope.predict(X)
-    yield _layers_section(scope)
+    yield _layers_section(scope, opening)
     yield Section(
         "The input",
         f"The first test sequence: {X[0].sizes['time']} steps of 12 cepstrum coefficients, uttered by speaker {y[0]}.",
-        _OPEN + 'sq.plot.series(X[0], title="Test Observation 1")',
+        opening + 'sq.plot.series(X[0], title="Test Observation 1")',
         picture=_drawn(plot.series(X[0], title="Test Observation 1"), "Twelve lines over time, one for each feature"),
     )
     panels = plot.activations(X[0], hidden, sort="cluster", title="Input and LSTM output, Test Observation 1")
@@ -89,31 +91,31 @@ def _sections(scope: Scope) -> Iterator[Section]:
         "The LSTM's output at each time step",
         f"{hidden.sizes['unit']} hidden units at each of {hidden.sizes['time']} steps, under the input that drives them. "
         "Units are sorted so that neighbours do alike.",
-        _OPEN + 'hidden = scope.activations(X[0], "lstm")  # (time, unit)\nsq.plot.activations(X[0], hidden, sort="cluster")',
+        opening + 'hidden = scope.activations(X[0], "lstm")  # (time, unit)\nsq.plot.activations(X[0], hidden, sort="cluster")',
         picture=_drawn(panels["input"], "The input above a heatmap of all hidden units over time"),
     )
     first = plot.heatmap(hidden.isel(unit=slice(10)), title="LSTM Activations")
     yield Section(
         "The first ten hidden units",
         "The same numbers from nearer: a row for each unit, red above zero, blue below.",
-        _OPEN + 'hidden = scope.activations(X[0], "lstm")\nsq.plot.heatmap(hidden.isel(unit=slice(10)), title="LSTM Activations")',
+        opening + 'hidden = scope.activations(X[0], "lstm")\nsq.plot.heatmap(hidden.isel(unit=slice(10)), title="LSTM Activations")',
         picture=_drawn(first, "A heatmap of the first ten hidden units over time"),
     )
-    yield _prediction_section(probability, y)
+    yield _prediction_section(probability, y, opening)
 
 
-def _layers_section(scope: Scope) -> Section:
+def _layers_section(scope: Scope, opening: str) -> Section:
     table = scope.layers
     return Section(
         "The layers",
         "What the network is made of, in the order in which a sequence goes through it.",
-        _OPEN + "scope.layers\nsq.plot.layers(scope.layers)",
-        table=Table(HEADINGS, table.rows(), table.caption, frozenset({0, len(HEADINGS) - 1})),
+        opening + "scope.layers\nsq.plot.layers(scope.layers)",
+        table=Table(HEADINGS, table.rows(), table.caption, frozenset({0, HEADINGS.index("Parameters")})),
         picture=_drawn(plot.layers(table), "Parameters of each layer as bars"),
     )
 
 
-def _prediction_section(probability: xr.DataArray, y: np.ndarray) -> Section:
+def _prediction_section(probability: xr.DataArray, y: np.ndarray, opening: str) -> Section:
     right = probability.idxmax("output").values == y
     best = probability[0].sortby(probability[0], ascending=False)[:3]
     rows = [(str(name), f"{100 * float(value):.1f} %") for name, value in zip(best.output.values, best.values, strict=True)]
@@ -121,7 +123,7 @@ def _prediction_section(probability: xr.DataArray, y: np.ndarray) -> Section:
         "What it decides",
         f"Of the {len(y)} test utterances {int(right.sum())} are given to the right speaker ({100 * right.mean():.1f} %). "
         "For the utterance above, the three most probable speakers are:",
-        _OPEN + 'probability = scope.predict(X)  # (sample, output)\n(probability.idxmax("output") == y).mean()',
+        opening + 'probability = scope.predict(X)  # (sample, output)\n(probability.idxmax("output") == y).mean()',
         table=Table(("Speaker", "Probability"), rows, numeric=frozenset({1})),
     )
 

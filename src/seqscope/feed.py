@@ -34,15 +34,18 @@ class Feed:
         Its channels (for tokens: how many there are), where known.
     rows_in_order : dict of int
         The largest batch for which each value's rows were seen to be the samples in their order.
+    bears_padding : dict of bool
+        For each choice of values, whether they are the same for a sequence alone and padded.
     """
 
     engine: Engine
     layout: str
     width: int | None = None
     rows_in_order: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+    bears_padding: dict[tuple[str, ...], bool] = field(default_factory=dict, compare=False, repr=False)
 
-    def forward(self, values: np.ndarray, capture: Sequence[str] = ()) -> Forward:
-        """Run sequences of one length, (sample, time, channel) or (sample, time).
+    def forward(self, values: np.ndarray, capture: Sequence[str] = (), own_lengths: np.ndarray | None = None) -> Forward:
+        """Run sequences, (sample, time, channel) or (sample, time), of one length unless each has its own.
 
         Raises
         ------
@@ -53,9 +56,9 @@ class Feed:
         """
         if values.ndim != len(self.layout):
             raise self._wrong_kind(values)
-        lengths = np.full(values.shape[0], values.shape[1], np.int64)
+        lengths = np.full(values.shape[0], values.shape[1], np.int64) if own_lengths is None else own_lengths
         try:
-            return self.engine.forward(layouts.to_model(values, self.layout), lengths, capture)
+            return self.engine.forward(layouts.to_model(values, self.layout), lengths, capture, padded=own_lengths is not None)
         except ModelError as error:
             raise self._explained(values, error) from (error.__cause__ or error)
 
@@ -193,7 +196,8 @@ def trials_for(engine: Engine, sizes: Sequence[tuple[int, int]], is_tokens: bool
         What the data may be, in one layout or another.
     """
     widths = [hint.size for hint in engine.input_hints if hint.is_tokens == is_tokens]
-    lengths = [*(n_steps for n_steps, _ in sizes), *LENGTHS_TRIED]
+    only = [hint.n_steps for hint in engine.input_hints if hint.n_steps is not None]
+    lengths = [*only, *(n_steps for n_steps, _ in sizes), *LENGTHS_TRIED]
     pairs = [(n_steps, width) for width in dict.fromkeys(widths) for n_steps in dict.fromkeys(lengths)]
     pairs += [] if is_tokens else sizes
     # A length that is also a number of channels would hide which is which, so such a one comes last.

@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from seqscope import datasets, labelled, zoo
-from seqscope.engines.base import load_weights
+from seqscope.engines.base import MODEL_FILES, load_weights, open_file
 from seqscope.errors import DataError, ModelError, OutputExistsError, SeqscopeError, UnsupportedError, nearest, quoted
 from seqscope.sequences import Sequences
 
@@ -111,16 +111,18 @@ _READERS: dict[str, Callable[[Path], Any]] = {".npz": _read_npz, ".npy": _read_n
 # Models
 
 
-def open_model(source: str, weights: Path | None = None) -> Any:
+def open_model(source: str, weights: Path | None = None, *, framework: str = "torch") -> Any:
     """Make the model that a command was given as MODEL.
 
     Parameters
     ----------
     source : str
-        A name of the zoo, or `module:callable`, a function or class that makes the model when called with nothing; modules are looked
+        A name of the zoo, a `.keras` file, or `module:callable`, a function or class that makes the model when called with nothing; modules are looked
         for in the current folder too.
+    framework : str
+        What a network of the zoo is made of.
     weights : Path, optional
-        A safetensors file to fill it with.
+        A file to fill it with: safetensors for torch, `.weights.h5` for Keras.
 
     Raises
     ------
@@ -133,13 +135,15 @@ def open_model(source: str, weights: Path | None = None) -> Any:
     'JapaneseVowels'
     """
     if source in zoo.__all__:
-        model = getattr(zoo, source)()
+        model = getattr(zoo, source)(framework)
+    elif Path(source).suffix.lower() in MODEL_FILES:
+        model = open_file(Path(source))
     elif ":" in source:
         model = _made(*source.split(":", 1))
     else:
         raise ModelError(
-            f"{source!r} is no network of the zoo ({nearest(source, zoo.__all__)}) and not of the form module:callable, "
-            "such as my_models:make."
+            f"{source!r} is no network of the zoo ({nearest(source, zoo.__all__)}), no model file ({quoted(MODEL_FILES)}) and not of the "
+            "form module:callable, such as my_models:make."
         )
     if weights is not None:
         load_weights(model, weights)

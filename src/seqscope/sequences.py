@@ -19,22 +19,30 @@ from seqscope.intake import as_array, take_in
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences of one length, to be run together.
+    """Sequences to be run together: of one length, or padded with zeros.
 
     Attributes
     ----------
     rows : slice or int array (sample,)
-        Where these sequences stand in the data set.
+        Where these sequences stand in the data set. `values` may hold more rows, put there to fill up a batch.
     values : array (sample, time, channel) of floats or (sample, time) of tokens
+    own : int array (sample,) or None
+        The number of steps of each sequence, where it is padded.
     """
 
     rows: slice | np.ndarray
     values: np.ndarray
+    own: np.ndarray | None = None
 
     @property
     def lengths(self) -> np.ndarray:
-        """The number of steps of each sequence: all the same."""
-        return np.full(self.values.shape[0], self.values.shape[1], np.int64)
+        """The number of steps of each sequence."""
+        return np.full(self.values.shape[0], self.values.shape[1], np.int64) if self.own is None else self.own
+
+    @property
+    def n_sequences(self) -> int:
+        """How many of the rows are sequences of the data set."""
+        return self.rows.stop - self.rows.start if isinstance(self.rows, slice) else len(self.rows)
 
 
 class Sequences:
@@ -216,6 +224,17 @@ class Sequences:
                 chosen = rows[start : start + size]
                 together = len(chosen) == chosen[-1] - chosen[0] + 1
                 yield Batch(slice(int(chosen[0]), int(chosen[-1]) + 1) if together else chosen, self._gather(chosen))
+
+    def padded_batches(self, size: int) -> Iterator[Batch]:
+        """Batches of at most `size` sequences of like length, the longest first, the shorter ones padded with zeros."""
+        by_length = np.argsort(-self.lengths, kind="stable")
+        for start in range(0, len(by_length), size):
+            chosen = by_length[start : start + size]
+            lengths = self.lengths[chosen]
+            values = np.zeros((len(chosen), lengths[0], *self._steps.shape[1:]), self._steps.dtype)
+            for row, (first, length) in enumerate(zip(self._starts[chosen], lengths, strict=True)):
+                values[row, :length] = self._steps[first : first + length]
+            yield Batch(chosen, values, lengths)
 
     def _gather(self, rows: np.ndarray) -> np.ndarray:
         """Sequences of one length as (sample, time, ...): a view where they lie one behind the other, else a copy."""

@@ -7,6 +7,7 @@ is one new file beside this one (with its engine as `ENGINE`, and `load_weights`
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from seqscope.errors import ModelError, quoted
+from seqscope.errors import MissingPackageError, ModelError, quoted, require
 from seqscope.layers import Layer
 
 
@@ -83,12 +84,26 @@ class Engine(Protocol):
     framework: str
     model: Any
     model_name: str
-    by_name: Mapping[str, Layer]  # everything that `capture` takes: the layers, and the containers around them
-    input_hints: tuple[InputHint, ...]  # what the model may take, the likeliest first; empty where its parameters do not tell
+    merges_lengths: bool  # whether few large batches, padded, run much faster than one batch for every length
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers in the order in which the model holds them, as far as they are known without running it."""
+        ...
+
+    @property
+    def by_name(self) -> Mapping[str, Layer]:
+        """Everything that `capture` takes: the layers, and the containers around them."""
+        ...
+
+    @property
+    def input_hints(self) -> tuple[InputHint, ...]:
+        """What the model may take, the likeliest first; empty where its parameters do not tell."""
+        ...
+
+    @property
+    def compiles_shapes(self) -> bool:
+        """Whether every new shape of a batch costs a compilation."""
         ...
 
     def forward(
@@ -98,6 +113,7 @@ class Engine(Protocol):
         capture: Sequence[str] = (),
         *,
         instead: Mapping[str, StandIn] | None = None,
+        padded: bool = False,
     ) -> Forward:
         """Run the model once in evaluation mode, without gradients.
 
@@ -112,6 +128,9 @@ class Engine(Protocol):
         instead : dict of functions, optional
             What to compute in place of a layer: a function of its first input that gives its first value, both with axes as the layer
             has them. The engine puts it where the layer would give it (a recurrent layer's last step and states are made from it).
+        padded : bool
+            Whether sequences end before the batch does. An engine that can takes each one's own last step for that of a recurrent
+            layer; whether the rest of the model bears padding is for the caller to find out.
 
         Raises
         ------
@@ -151,6 +170,49 @@ class HasKernels(Protocol):
 # A framework by the name of its module, and the module of this folder that holds its engine. Asked in this order: with the torch
 # backend every Keras layer is an nn.Module too, so Keras comes before torch.
 FRAMEWORKS: dict[str, str] = {"keras": "seqscope.engines.keras", "torch": "seqscope.engines.torch"}
+
+
+# The framework that opens a model file, by the file's ending.
+MODEL_FILES: dict[str, str] = {".keras": "keras"}
+
+
+def open_file(path: Path) -> Any:
+    """Open a model file with its framework; no code from the file is run.
+
+    Raises
+    ------
+    ModelError
+        The file is not there, is of a kind that is not known, or can't be opened.
+    MissingPackageError
+        Its framework is not installed.
+    """
+    framework = MODEL_FILES.get(path.suffix.lower())
+    if framework is None:
+        raise ModelError(
+            f"'{path}' is not a model file of a known kind ({quoted(MODEL_FILES)}): load it with its framework and give Scope what you get."
+        )
+    if not path.exists():
+        raise ModelError(f"There is no file '{path}'.")
+    require_framework(framework, purpose=f"A {path.suffix.lower()} file")
+    return importlib.import_module(FRAMEWORKS[framework]).open_file(path)
+
+
+def require_framework(framework: str, *, purpose: str) -> None:
+    """Import a framework, or say in a sentence what is missing.
+
+    Raises
+    ------
+    MissingPackageError
+        The framework is not installed, or not the backend that Keras is set to run on.
+    """
+    try:
+        require(framework, extra=framework, purpose=purpose)
+    except ModuleNotFoundError as error:
+        there = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name) is not None]
+        if framework != "keras" or error.name not in ("tensorflow", "jax", "torch"):
+            raise
+        remedy = f"set the environment variable KERAS_BACKEND to {quoted(there)}" if there else "pip install tensorflow, jax or torch"
+        raise MissingPackageError(f"Keras is set to run on {error.name}, which is not installed: {remedy}, before Python starts.") from error
 
 
 def engine_for(model: Any, *, call: Any = None) -> Engine:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Any
 
@@ -59,7 +59,7 @@ class KerasEngine:
         self._told_how = call is not None
         self._call: Call = call or (lambda model, batch, lengths: model(batch, training=False))
         self._backend = _backend_of(model)
-        self._compiled: OrderedDict[Any, keras_backends.Body] = OrderedDict()
+        self._compiled: OrderedDict[Any, _Compiled] = OrderedDict()
         self._in_loops: set[str] = set()  # layers found to run inside a loop of the framework's own
         self._described: tuple[int, _Described] | None = None
 
@@ -153,29 +153,28 @@ class KerasEngine:
         capture: Sequence[str] = (),
         *,
         instead: Mapping[str, StandIn] | None = None,
+        padded: bool = False,
     ) -> Forward:
         """Run the model once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
         with one_at_a_time:
             self._refuse_unfit(batch)
             self._build(batch, lengths)
+            job = _Job(tuple(capture), padded, dict(instead or {}))
             rows = self._rows_at_once
             if rows is None or rows == len(batch):
-                return self._forward(batch, lengths, tuple(capture), instead or {})
-            parts = [self._forward(*part, tuple(capture), instead or {}) for part in _parts(batch, lengths, rows)]
+                return self._forward(job, batch, lengths)
+            parts = [self._forward(job, *part) for part in _parts(batch, lengths, rows)]
             return _joined(parts, len(batch), rows)
 
-    def _forward(self, batch: np.ndarray, lengths: np.ndarray, capture: tuple[str, ...], instead: Mapping[str, StandIn]) -> Forward:
-        looped = {name: reason for name in capture if (reason := self._loop_of(name)) is not None}
-        wanted = tuple(name for name in capture if name not in looped)
-        mixed = bool((lengths != lengths.max()).any() or lengths.max() not in batch.shape)  # padded: the last step is a row's own
-        job = _Job(wanted, mixed, dict(instead))
+    def _forward(self, asked: _Job, batch: np.ndarray, lengths: np.ndarray) -> Forward:
+        looped = {name: reason for name in asked.wanted if (reason := self._loop_of(name)) is not None}
+        job = replace(asked, wanted=tuple(name for name in asked.wanted if name not in looped))
         try:
             found = self._run(job, batch, lengths)
         except Exception as error:
-            fresh = [] if isinstance(error, LayerError) else self._found_in_loops(job, batch, lengths)
-            if not fresh:
+            if isinstance(error, LayerError) or not self._found_in_loops(job, batch, lengths):
                 raise self._in_words(error) from error
-            return self._forward(batch, lengths, capture, instead)
+            return self._forward(asked, batch, lengths)
         to_array = self._backend.as_numpy
         outputs = [_plain(to_array(tensor)) for tensor in found["output"].values()]
         if not outputs:
@@ -195,7 +194,7 @@ class KerasEngine:
             if job.instead:
                 flat = self._body(job, variables, notes)(values, native, native_lengths)
             else:
-                key = (job.wanted, job.mixed, str(native.dtype), len(batch.shape), tuple(map(id, variables)))
+                key = (job.wanted, job.padded, str(native.dtype), len(batch.shape), tuple(map(id, variables)))
                 if key not in self._compiled:
                     body = self._body(job, variables, notes)
                     self._compiled[key] = _Compiled(self._backend.compiled(body, self._free_shape(batch)), notes)
@@ -218,7 +217,7 @@ class KerasEngine:
             start += [(state, keras.ops.zeros(state.shape, state.dtype)) for state in self._description.states]
             objects = {name: self._description.objects[name] for name in job.wanted}
             stand_ins = [(self._description.objects[name], stand_in) for name, stand_in in job.instead.items()]
-            watch = Watch(objects, stand_ins, lengths if job.mixed else None, self._description.recurrent, self._backend.as_numpy)
+            watch = Watch(objects, stand_ins, lengths if job.padded else None, self._description.recurrent, self._backend.as_numpy)
             with keras.StatelessScope(state_mapping=start) as scope, watching(watch):
                 before = [scope.get_current_value(seed) for seed in self._description.seeds]
                 output = by_place(self._call(self.model, batch, lengths), _tensor_of)
@@ -268,7 +267,7 @@ class KerasEngine:
             )
         sizes = zip(shape[1:], batch.shape[1:], strict=False)
         if len(shape) != batch.ndim or any(size not in (None, found) for size, found in sizes):
-            raise ModelError(f"The model takes {_shape_in_words(shape)} and was fed {_shape_in_words(batch.shape)}")
+            raise ModelError(f"The batch does not fit the input that the model declares, {_shape_in_words(shape)}")
 
     def _build(self, batch: np.ndarray, lengths: np.ndarray) -> None:
         """Let a model that never ran make its weights, as its first call would."""
@@ -295,9 +294,9 @@ class KerasEngine:
 
     def _found_in_loops(self, job: _Job, batch: np.ndarray, lengths: np.ndarray) -> list[str]:
         """After a failure: the layers whose values can't leave the trace, found by asking for each alone; none if the model itself fails."""
-        if not job.wanted or not self._runs(_Job((), job.mixed, job.instead), batch, lengths):
+        if not job.wanted or not self._runs(replace(job, wanted=()), batch, lengths):
             return []
-        looped = [name for name in job.wanted if not self._runs(_Job((name,), job.mixed, job.instead), batch, lengths)]
+        looped = [name for name in job.wanted if not self._runs(replace(job, wanted=(name,)), batch, lengths)]
         self._in_loops |= set(looped)
         return looped
 
@@ -331,10 +330,10 @@ class _Declared:
 
 @dataclass(frozen=True)
 class _Job:
-    """What a pass is to do; `mixed`: rows end at different steps."""
+    """What a pass is to do; `padded`: rows end before the batch does, each at its own step."""
 
     wanted: tuple[str, ...]
-    mixed: bool
+    padded: bool
     instead: dict[str, StandIn]
 
 

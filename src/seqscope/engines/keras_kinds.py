@@ -34,8 +34,10 @@ _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
 )
 
 # Activations that give each place what the same place holds; softmax is none of them.
-_ELEMENTWISE = ("relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "swish", "tanh", "sigmoid", "hard_sigmoid", "softplus")
-_ELEMENTWISE += ("softsign", "exponential", "linear", "mish", "celu", "log_sigmoid", "hard_tanh", "hard_silu", "hard_swish")
+_ELEMENTWISE = frozenset(
+    "relu relu6 leaky_relu elu selu gelu silu swish tanh sigmoid hard_sigmoid softplus softsign exponential linear mish celu log_sigmoid "
+    "hard_tanh hard_silu hard_swish".split()
+)
 
 
 def _is(layer: Any, *names: str) -> bool:
@@ -129,7 +131,8 @@ def reach_of(layer: Any) -> Reach | None:
     if _is(layer, "RNN") and native_dims(layer) is not None:
         return Remembers(before=not layer.go_backwards, after=layer.go_backwards, size=layer.units)
     if _is(layer, "MultiHeadAttention"):
-        return Remembers(before=True, after=True, size=_attended_size(layer)) if _attended_size(layer) else None
+        size = _attended_size(layer)
+        return None if size is None else Remembers(before=True, after=True, size=size)
     if _is(layer, "Conv1D", "Conv1DTranspose"):
         return _window(layer)
     if _is(layer, "Dense"):
@@ -154,7 +157,7 @@ def _attended_size(layer: Any) -> int | None:
 
 
 def _window(layer: Any) -> Slides | None:
-    """The window of a convolution. A dense activation that mixes steps is no part of it: a softmax over the filters is."""
+    """The window of a convolution."""
     last = layer.data_format == "channels_last"
     taps, stride, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]
     wide = dilation * (taps - 1) + 1

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from importlib import import_module, resources
 from typing import Any
 
-from seqscope.errors import ModelError, nearest, require
+from seqscope.engines.base import require_framework
+from seqscope.errors import ModelError, nearest
 
 __all__ = ["japanese_vowels"]
 
-_FRAMEWORKS = ("torch",)
+_FRAMEWORKS = ("torch", "keras")
 
 
 def japanese_vowels(framework: str = "torch") -> Any:
@@ -20,12 +21,12 @@ def japanese_vowels(framework: str = "torch") -> Any:
 
     Parameters
     ----------
-    framework : {"torch"}
-        What the network is made of.
+    framework : {"torch", "keras"}
+        What the network is made of. Both hold the same weights and give the same numbers.
 
     Returns
     -------
-    torch.nn.Module
+    torch.nn.Module or keras.Sequential
         Takes (sample, time, channel), gives probabilities (sample, 9) of the speakers "1" to "9".
 
     Raises
@@ -43,9 +44,8 @@ def japanese_vowels(framework: str = "torch") -> Any:
     """
     if framework not in _FRAMEWORKS:
         raise ModelError(f"The zoo has no network for {framework!r}: {nearest(framework, _FRAMEWORKS)}.")
-    require("torch", extra="torch", purpose="A network of the zoo")
-    from safetensors.torch import load
+    require_framework(framework, purpose="A network of the zoo")
+    from safetensors.numpy import load
 
-    from seqscope.zoo import torch as networks
-
+    networks = import_module(f"{__name__}.{framework}")
     return networks.japanese_vowels(load(resources.files(__name__).joinpath("japanese_vowels.safetensors").read_bytes()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -32,8 +33,8 @@ class JapaneseVowels(nn.Module):
         return probability
 
 
-def japanese_vowels(weights: Mapping[str, torch.Tensor]) -> JapaneseVowels:
+def japanese_vowels(weights: Mapping[str, np.ndarray]) -> JapaneseVowels:
     """Make the network with these weights, in evaluation mode."""
     model = JapaneseVowels()
-    model.load_state_dict(dict(weights))
+    model.load_state_dict({name: torch.from_numpy(weight) for name, weight in weights.items()})
     return model.eval()

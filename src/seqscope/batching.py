@@ -1,0 +1,121 @@
+"""Which sequences run together.
+
+By default sequences of one length, so that padding never matters. An engine that runs few large batches much faster than many small
+ones gets sequences of like length, padded, where a probe shows that padding is harmless: a sequence alone gives the same values as
+padded, with zeros and with noise. An engine that compiles for each shape gets few shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from seqscope.axes import OUTPUT_VALUE, Reading
+from seqscope.engines.base import Forward
+from seqscope.errors import DataError, LayerError, ModelError
+from seqscope.feed import Feed
+from seqscope.labelled import TIME
+from seqscope.randomness import state_kept
+from seqscope.sequences import Batch, Sequences
+
+# Padding has to save this much of the batches to be worth the probe.
+_WORTH = 0.7
+# Where shapes are compiled, lengths are rounded up to powers of this, so that at most a fifth of a batch is padding.
+_GROWTH = 1.25
+
+
+def batches_for(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str], size: int) -> Iterator[Batch]:
+    """The data set in batches of at most `size` sequences, the longest first.
+
+    Parameters
+    ----------
+    readings : dict of Reading
+        The values that are wanted: padding has to be harmless to each of them.
+    """
+    padded = _fewer_when_padded(feed, sequences, size) and _bears_padding(feed, sequences, readings, capture)
+    batches = sequences.padded_batches(size) if padded else sequences.batches(size)
+    return (_reshaped(batch, size) for batch in batches) if feed.engine.compiles_shapes else batches
+
+
+def _fewer_when_padded(feed: Feed, sequences: Sequences, size: int) -> bool:
+    """Whether padding would save many batches."""
+    if not feed.engine.merges_lengths:
+        return False
+    _, counts = np.unique(sequences.lengths, return_counts=True)
+    alike = int(np.ceil(counts / size).sum())
+    return -(-len(sequences) // size) <= _WORTH * alike
+
+
+def _bears_padding(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str]) -> bool:
+    """Whether the wanted values of a sequence are the same alone and padded; found out once for each choice of values."""
+    key = tuple(readings)
+    if key not in feed.bears_padding:
+        feed.bears_padding[key] = _is_harmless(feed, sequences, readings, capture)
+    return feed.bears_padding[key]
+
+
+def _is_harmless(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str]) -> bool:
+    """Try it on the longest sequence and one of middling length."""
+    by_length = np.argsort(-sequences.lengths, kind="stable")
+    pair = by_length[[0, len(by_length) // 2]]
+    if sequences.lengths[pair[0]] == sequences.lengths[pair[1]]:
+        pair = by_length[[0, -1]]
+    batch = next(sequences[pair].padded_batches(2))
+    short = int(batch.lengths[1])
+    noisy = batch.values.copy()
+    rest = noisy[1, short:]
+    rest[:] = noisy[0, : len(rest)] * (-3 if noisy.dtype.kind == "f" else 1)  # tokens: other ones of the data
+    try:
+        with state_kept():
+            alone = feed.forward(batch.values[1:, :short], capture)
+        for values in (batch.values, noisy):
+            with state_kept():
+                together = feed.forward(values, capture, batch.lengths)
+            if together.drew_noise or not _agree(alone, together, readings, short):
+                return False
+    except (ModelError, DataError, LayerError):
+        return False
+    return True
+
+
+def _agree(alone: Forward, together: Forward, readings: Mapping[str, Reading], n_steps: int) -> bool:
+    """Whether the second sequence of a padded batch has the values that it has alone, step by step on the input's clock."""
+    for address, reading in readings.items():
+        calls, padded_calls = ({OUTPUT_VALUE: [run.output], **run.captured}.get(address) for run in (alone, together))
+        if calls is None or padded_calls is None:
+            return False
+        value, padded = reading.apply(calls, 1)[0], reading.apply(padded_calls, 2)[1]
+        if TIME in reading.order:
+            clock = reading.order.index(TIME) - 1  # the sample axis is gone
+            if value.shape[clock] != n_steps:
+                return False
+            padded = padded.take(np.arange(n_steps), axis=clock)
+        if value.shape != padded.shape or not _same(value, padded):
+            return False
+    return True
+
+
+def _same(value: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two values differ by rounding alone."""
+    scale = float(np.abs(value).max(initial=0.0)) or 1.0
+    rounding = np.finfo(value.dtype).eps if value.dtype.kind == "f" else 0.0
+    return bool(np.abs(value - other).max(initial=0.0) <= 100 * rounding * scale)
+
+
+def _reshaped(batch: Batch, size: int) -> Batch:
+    """The batch in one of few shapes: rows filled up to a power of two by repeating the last, padded lengths rounded up."""
+    n_rows, n_steps = batch.values.shape[:2]
+    more_rows = min(size, 1 << (n_rows - 1).bit_length()) - n_rows
+    more_steps = 0 if batch.own is None else _rounded_up(n_steps) - n_steps
+    if not more_rows and not more_steps:
+        return batch
+    values = np.pad(batch.values, [(0, more_rows), (0, 0)] + [(0, 0)] * (batch.values.ndim - 2), mode="edge")
+    values = np.pad(values, [(0, 0), (0, more_steps)] + [(0, 0)] * (values.ndim - 2))
+    own = None if batch.own is None else np.pad(batch.own, (0, more_rows), mode="edge")
+    return Batch(batch.rows, values, own)
+
+
+def _rounded_up(n_steps: int) -> int:
+    """The next of the lengths that are compiled for."""
+    return int(np.ceil(_GROWTH ** np.ceil(np.log(n_steps) / np.log(_GROWTH) - 1e-9)))
