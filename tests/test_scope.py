@@ -108,7 +108,7 @@ def test_table_as_text(classifier, block):
     text = repr(sq.Scope(classifier, example=block).layers)
     rows = {row.split("│")[2].strip(): [cell.strip() for cell in row.split("│")[1:-1]] for row in text.splitlines() if "│" in row}
     assert rows["input"][2:4] == ["sequence input with 3 dimensions", "time 9 x channel 3"]
-    assert rows["encoder.rnn.0"] == ["4", "encoder.rnn.0", "LSTM with 5 hidden units", "time 9 x unit 5", "220"]
+    assert rows["encoder.rnn.0"] == ["4", "encoder.rnn.0", "LSTM with 5 hidden units", "time 9 x unit 5", "220", "all before"]
     assert rows["spare"][3] == "not reached"
     assert "630 parameters, 10 not trainable" in text
     assert "layout NTC" in text

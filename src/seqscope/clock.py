@@ -70,13 +70,32 @@ class Clock:
 
     def padded(self, n_steps: int) -> np.ndarray:
         """Every sample's own stamps, (sample, time), NaN (NaT for dates) after its end."""
-        rows = self.own or ()
-        dtype = np.result_type(*rows)
-        dates = dtype.kind in "mM"
-        table = np.full((len(rows), n_steps), "NaT" if dates else np.nan, dtype if dates else np.float64)
-        for row, stamps in zip(table, rows, strict=True):
-            row[: min(n_steps, len(stamps))] = stamps[:n_steps]
-        return table
+        return padded([stamps[:n_steps] for stamps in self.own or ()], n_steps)
+
+
+def padded(rows: Sequence[np.ndarray], n_steps: int) -> np.ndarray:
+    """Stamps of different number as one array, NaN (NaT for dates) behind them."""
+    dtype = np.result_type(*rows)
+    dates = dtype.kind in "mM"
+    table = np.full((len(rows), n_steps), "NaT" if dates else np.nan, dtype if dates else np.float64)
+    for place, row in zip(table, rows, strict=True):
+        place[: len(row)] = row
+    return table
+
+
+def at(stamps: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """The stamps at positions; those between two steps, or beyond the ends, on the line through the nearest two."""
+    if positions.dtype.kind in "iu":
+        return np.asarray(stamps[positions])
+    if len(stamps) == 1 or not len(positions):
+        return np.asarray(stamps[np.zeros(len(positions), int)])
+    low = np.clip(np.floor(positions).astype(int), 0, len(stamps) - 2)
+    if stamps.dtype.kind not in "mM":
+        return np.asarray(stamps[low] + (positions - low) * (stamps[low + 1] - stamps[low]))
+    kind = stamps.dtype.kind  # the middle of two days is no day
+    stamps = stamps if np.datetime_data(stamps.dtype)[0] == "ns" else stamps.astype(f"{kind}8[us]")
+    gaps = stamps[low + 1] - stamps[low]
+    return np.asarray(stamps[low] + np.rint((positions - low) * gaps.astype(np.int64)).astype(np.int64).astype(gaps.dtype))
 
 
 def _checked(stamps: np.ndarray) -> np.ndarray:

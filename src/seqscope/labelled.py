@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 
 from seqscope._version import __version__
-from seqscope.clock import Clock
+from seqscope.clock import Clock, at, padded
 from seqscope.errors import DataError
+
+if TYPE_CHECKING:
+    from seqscope.receptive import Field
 
 SAMPLE = "sample"
 TIME = "time"
@@ -26,6 +29,7 @@ OUTPUT_TIME = "output_time"
 DIRECTION = "direction"
 CALL = "call"
 
+TIME_START, TIME_END = "time_start", "time_end"
 LENGTH = "length"
 LABEL = "label"
 TIMESTAMP = "timestamp"
@@ -55,6 +59,35 @@ def clock_coords(clock: Clock, n_steps: int, *, single: bool) -> dict[str, xr.Va
     if clock.own is None or single:
         return {TIME: xr.Variable(TIME, clock.of_sample(0, n_steps), attrs)}
     return {TIME: numbered, TIMESTAMP: xr.Variable((SAMPLE, TIME), clock.padded(n_steps), attrs)}
+
+
+def step_coords(fields: Mapping[int, Field], n_steps: int, clock: Clock, samples: SampleAxis) -> dict[str, xr.Variable]:
+    """Where the steps of a layer lie in the input's time: the middle of what each sees as `time`, its ends as `time_start`, `time_end`.
+
+    Each is on (step); on (sample, step), NaN (NaT) after the end, where samples differ in it.
+
+    Parameters
+    ----------
+    fields : dict of Field
+        What the steps see, by the length of the sample.
+    """
+    attrs = (
+        {"long_name": LONG_NAMES[TIME]} if clock.is_numbered else {"long_name": "Time"} | ({"units": clock.units} if clock.units else {})
+    )
+    coords = {}
+    for name, side, ends in ((TIME, "centre", ""), (TIME_START, "start", "First "), (TIME_END, "end", "Last ")):
+        if clock.own is None:
+            by_length = {length: at(clock.of_sample(0, length), getattr(field, side)) for length, field in fields.items()}
+            rows = [by_length[length] for length in samples.lengths.tolist()]
+        else:
+            rows = [at(clock.of_sample(row, n), getattr(fields[n], side)) for row, n in enumerate(samples.lengths.tolist())]
+        longest = max(rows, key=len)
+        said = attrs | {"long_name": ends + attrs["long_name"]}
+        if all(row is longest or np.array_equal(row, longest[: len(row)]) for row in rows):
+            coords[name] = xr.Variable(STEP, longest, said)
+        else:
+            coords[name] = xr.Variable((SAMPLE, STEP), padded(rows, n_steps), said)
+    return coords
 
 
 @dataclass(frozen=True)
@@ -136,6 +169,7 @@ def layer_result(
     samples: SampleAxis,
     clock: Clock,
     attrs: Mapping[str, Any],
+    fields: Mapping[int, Field] | None = None,
 ) -> xr.DataArray:
     """Label a layer's values. Their `time` is the layer's own clock: `step` where that is not the input's.
 
@@ -143,9 +177,13 @@ def layer_result(
     ----------
     directions : int
         2: the units are those of the forward pass, then those of the backward pass.
+    fields : dict of Field, optional
+        What its steps see, by the length of the sample; default: not known.
     """
     named = [STEP if dim == TIME and not on_input_clock else dim for dim in dims]
     coords: dict[str, Any] = {}
+    if STEP in named and fields is not None:
+        coords |= step_coords(fields, values.shape[named.index(STEP)], clock, samples)
     if directions == 2 and UNIT in named:
         n_units = values.shape[named.index(UNIT)]
         coords[DIRECTION] = xr.Variable(UNIT, np.repeat(["forward", "backward"], n_units // 2))

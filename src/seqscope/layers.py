@@ -45,6 +45,11 @@ class Layer:
         model has run.
     calls : int or None
         How often it is called in one pass; 0: never reached. None until the model has run.
+    field : int, str or None
+        How many input steps one of its steps sees, away from the borders; "all", "all before" or "all after" where memory or attention
+        carries the rest to it. None where it has no steps, or where that can't be known.
+    stride : float or None
+        How many input steps lie between one of its steps and the next; None where that differs or can't be known.
     """
 
     name: str
@@ -59,6 +64,16 @@ class Layer:
     dims: tuple[str, ...] | None = None
     shape: tuple[int | None, ...] | None = None
     calls: int | None = None
+    field: int | str | None = None
+    stride: float | None = None
+
+    @property
+    def sees(self) -> str:
+        """What one of its steps sees of the input, in words: "53 steps, every 5"."""
+        if self.field is None:
+            return ""
+        what = self.field if isinstance(self.field, str) else f"{self.field} step{'s' if self.field != 1 else ''}"
+        return what if self.stride in (None, 1) else f"{what}, every {self.stride:g}"
 
     @property
     def output(self) -> str:
@@ -127,14 +142,15 @@ class Layers(tuple[Layer, ...]):
         """One row a layer, in execution order."""
         import pandas as pd
 
-        columns = ("name", "kind", "type", "description", "output", "n_params", "trainable", "calls")
+        columns = ("name", "kind", "type", "description", "output", "n_params", "trainable", "calls", "field", "stride")
         return pd.DataFrame([{column: getattr(layer, column) for column in columns} for layer in self], columns=list(columns))
 
-    def rows(self) -> list[tuple[str, str, str, str, str]]:
-        """The rows of the table: position, name, description, value for one sample, parameters."""
-        first = ("1", "input", self.input.description, self.input.shape, "")
+    def rows(self) -> list[tuple[str, str, str, str, str, str]]:
+        """The rows of the table: position, name, description, value for one sample, parameters, what a step sees of the input."""
+        first = ("1", "input", self.input.description, self.input.shape, "", "")
         rest = [
-            (str(place), layer.name, layer.description, layer.output, f"{layer.n_params:,}") for place, layer in enumerate(self, start=2)
+            (str(place), layer.name, layer.description, layer.output, f"{layer.n_params:,}", layer.sees)
+            for place, layer in enumerate(self, start=2)
         ]
         return [first, *rest]
 
@@ -149,7 +165,7 @@ class Layers(tuple[Layer, ...]):
 
     def __rich__(self) -> Table:
         table = Table(title=self.model, caption=self.caption, title_justify="left", caption_justify="left")
-        for heading, justify in zip(HEADINGS, ("right", "left", "left", "left", "right"), strict=True):
+        for heading, justify in zip(HEADINGS, ("right", "left", "left", "left", "right", "left"), strict=True):
             table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
         for row in self.rows():
             table.add_row(*row)
@@ -168,4 +184,4 @@ class Layers(tuple[Layer, ...]):
         return f"<table><caption>{escape(self.model)}: {escape(self.caption)}</caption><tr>{head}</tr>{body}</table>"
 
 
-HEADINGS = ("#", "Name", "Layer", "Value of one sample", "Parameters")
+HEADINGS = ("#", "Name", "Layer", "Value of one sample", "Parameters", "Sees")

@@ -13,12 +13,13 @@ numbers for convolution and pooling from formulas.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from seqscope.axes import Reading
+from seqscope.collect import Collected
 from seqscope.errors import DataError, ModelError
 from seqscope.feed import Feed
 from seqscope.labelled import TIME
@@ -149,6 +150,14 @@ class Fields:
         fields = self.at(n_steps, doubtful)
         return {name: name not in fields or (field := fields[name]) is None or field.on_input_clock for name in readings}
 
+    def in_short(self, n_steps: int, readings: Mapping[str, Reading]) -> dict[str, Field | None]:
+        """The same as `at` for the size and stride of a field, which a long input is cut for where the model takes a shorter one."""
+        if n_steps <= _MOST_ROWS_ALONE:
+            return self.at(n_steps, readings)
+        short = self.at(_MOST_ROWS_ALONE, readings)
+        told = {name for name, field in short.items() if field is not None and field.seen not in (None, "all")}
+        return short | self.at(n_steps, {name: reading for name, reading in readings.items() if name not in told})
+
     def by_length(self, steps: Mapping[int, int], address: str, reading: Reading) -> dict[int, Field] | None:
         """The field of one layer for inputs of several lengths; None where it can't be known for one of them.
 
@@ -161,8 +170,7 @@ class Fields:
         if longest is None or len(longest.start) != steps[max(steps)]:
             return None
         cut = {n_steps: longest.shortened(n_steps, n_own) for n_steps, n_own in steps.items()}
-        ordered = sorted(steps)
-        tried = {n_steps: self.at(n_steps, {address: reading})[address] for n_steps in (ordered[0], ordered[len(ordered) // 2])}
+        tried = {n_steps: self.at(n_steps, {address: reading})[address] for n_steps in _tried(list(steps))}
         if all(_agree(cut[n_steps], field) for n_steps, field in tried.items()):
             return cut
         if len(steps) > _MOST_LENGTHS:
@@ -201,6 +209,40 @@ class Fields:
             if windows is not None and here is not None:
                 fields[address] = Field(windows.start, windows.end, _centre(here), here, probe.n_steps)
         return fields
+
+
+def place_steps(
+    fields: Fields, lengths: np.ndarray, readings: Mapping[str, Reading], found: Mapping[str, Collected]
+) -> dict[str, dict[int, Field] | None]:
+    """Say of values whether they are on the input's clock, and give what the steps of those see that are not, by the input's length.
+
+    A value that has as many steps as the input, but not where the input has them, is marked as one that is not.
+    """
+    longest = int(lengths.max())
+    alike = {name: readings[name] for name, value in found.items() if TIME in value.dims and value.on_input_clock}
+    for name, here in fields.on_input_clock(longest, alike).items():
+        found[name].on_input_clock = here
+    own = {name: readings[name] for name, value in found.items() if TIME in value.dims and not value.on_input_clock}
+    for n_steps in _tried(np.unique(lengths).tolist()) if own else ():  # all layers in one run
+        fields.at(n_steps, own)
+    return {name: fields.by_length(_steps_of(found[name], lengths), name, reading) for name, reading in own.items()}
+
+
+def _tried(lengths: Sequence[int]) -> tuple[int, ...]:
+    """The longest, the shortest and a middle length, at which what is said of all is tried."""
+    ordered = sorted(lengths)
+    return tuple(dict.fromkeys((ordered[-1], ordered[0], ordered[len(ordered) // 2])))
+
+
+def _steps_of(found: Collected, lengths: np.ndarray) -> dict[int, int]:
+    """How many steps a layer makes of each length: what comes behind them is NaN."""
+    axis, longest = found.dims.index(TIME), int(lengths.max())
+    steps = {longest: found.values.shape[axis]}
+    for length, row in {int(length): row for row, length in enumerate(lengths)}.items():
+        if length != longest:
+            there = ~np.isnan(np.moveaxis(found.values[row], axis - 1, 0).reshape(steps[longest], -1)).all(1)
+            steps[length] = int(there.nonzero()[0].max(initial=-1)) + 1
+    return steps
 
 
 # What a model may raise on an input, or with stand-ins, that it was not made for.

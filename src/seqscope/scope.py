@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from seqscope.engines.base import Engine, engine_for
 from seqscope.errors import LayerError, ModelError, in_call
 from seqscope.layers import Layers
 from seqscope.randomness import state_kept
+from seqscope.receptive import Field
 from seqscope.selection import layer_of, select
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
@@ -181,9 +182,11 @@ class Scope:
         Returns
         -------
         DataArray (sample, time, unit), or a DataTree with one node (`activations`) a layer
-            Without `sample` where one sequence was given. `step` in place of `time` where the layer has a clock of its own; no such
-            dim where it has no steps; `call` where it is called several times. NaN after the end of a sequence. What can't be told
-            has a neutral name (`axis_1`). `unit` has the coordinate `direction` in bidirectional layers.
+            Without `sample` where one sequence was given. `step` in place of `time` where the layer has a clock of its own, with the
+            coordinates `time` (the middle of what a step sees of the input), `time_start` and `time_end` (the first and the last
+            input step that it sees) in the input's time, where they can be known; no such dim where it has no steps; `call` where it
+            is called several times. NaN after the end of a sequence. What can't be told has a neutral name (`axis_1`). `unit` has the
+            coordinate `direction` in bidirectional layers.
 
         Raises
         ------
@@ -207,7 +210,8 @@ class Scope:
             readings = selection.pick(self._specimen.readings(feed, sequences, selection.capture))
             found = collect(feed, sequences, readings, selection.capture, batch_size=batch_size, show_progress=progress)
             self._specimen.show(sequences)
-            arrays = {address: self._label_layer(address, value, sequences) for address, value in found.items()}
+            fields = self._specimen.place_steps(feed, sequences, readings, found)
+            arrays = {address: self._label_layer(address, value, sequences, fields.get(address)) for address, value in found.items()}
             return next(iter(arrays.values())) if selection.one else labelled.tree(arrays, self._attrs("activations"))
 
     # What is said of the results
@@ -225,7 +229,7 @@ class Scope:
             attrs=self._attrs("predict") | said,
         )
 
-    def _label_layer(self, address: str, found: Collected, sequences: Sequences) -> xr.DataArray:
+    def _label_layer(self, address: str, found: Collected, sequences: Sequences, fields: Mapping[int, Field] | None) -> xr.DataArray:
         layer = self._engine.by_name[layer_of(address)]
         return labelled.layer_result(
             found.values,
@@ -236,6 +240,7 @@ class Scope:
             samples=sequences.sample_axis,
             clock=sequences.clock,
             attrs=self._attrs("activations") | {"layer": address, "kind": layer.kind, "layer_type": layer.type},
+            fields=fields,
         )
 
     def _attrs(self, method: str) -> dict[str, Any]:

@@ -14,11 +14,13 @@ import numpy as np
 
 from seqscope import labelled, layouts
 from seqscope.axes import OUTPUT_VALUE, Reading, read_axes
+from seqscope.collect import Collected
 from seqscope.engines.base import Engine
 from seqscope.errors import LayerError
 from seqscope.feed import N_TRIED, Feed, Trial, find_feed, trials_for
 from seqscope.intake import as_array
 from seqscope.layers import Layer, Layers, ModelInput
+from seqscope.receptive import Field, Fields, place_steps
 from seqscope.selection import layer_of
 from seqscope.sequences import Sequences
 
@@ -45,6 +47,7 @@ class Specimen:
         self._layout = layout
         self._feed: Feed | None = None
         self._readings: dict[str, Reading | LayerError] = {}
+        self._fields: dict[tuple[str, int | None], Fields] = {}
         self._example: np.ndarray | None = None
         self._table: Layers | None = None
 
@@ -108,6 +111,19 @@ class Specimen:
             self._readings = {**self._readings, **found}  # a new dict: another thread may be going through the old one
         return {address: reading for address, reading in self._readings.items() if layer_of(address) in ("", *capture)}
 
+    def place_steps(
+        self, feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], found: Mapping[str, Collected]
+    ) -> dict[str, dict[int, Field] | None]:
+        """Say of values whether they are on the input's clock; and what the steps of those see that are not (see `receptive`)."""
+        return place_steps(self._fields_for(feed, sequences), sequences.lengths, readings, found)
+
+    def _fields_for(self, feed: Feed, sequences: Sequences) -> Fields:
+        """What the layers were found to see so far, on such input."""
+        key = (feed.layout, sequences.n_channels)
+        if key not in self._fields:
+            self._fields[key] = Fields(feed, sequences.n_channels)
+        return self._fields[key]
+
     # What it is made of
 
     def layers(self) -> Layers:
@@ -129,8 +145,12 @@ class Specimen:
         readings = self.readings(feed, sequences, names)
         one = next(sequences.batches(1)).values
         captured = feed.forward(one, names).captured
+        readable = {name: reading for name, reading in readings.items() if name in names and isinstance(reading, Reading)}
+        fields = self._fields_for(feed, sequences).in_short(one.shape[1], readable)
         place = {name: place for place, name in enumerate(dict.fromkeys(layer_of(address) for address in captured))}
-        rows = [_measured(layer, readings, captured, n_steps=one.shape[1], real=real) for layer in self.engine.layers]
+        rows = [
+            _measured(layer, readings, captured, fields.get(layer.name), n_steps=one.shape[1], real=real) for layer in self.engine.layers
+        ]
         rows.sort(key=lambda layer: place.get(layer.name, len(place)))
         return Layers(rows, input=self._input(feed, one if real else None), model=self.engine.model_name)
 
@@ -146,7 +166,15 @@ class Specimen:
         return ModelInput(kind if width else "sequence input", feed.layout if feed else self._layout, shape)
 
 
-def _measured(layer: Layer, readings: Readings, captured: Mapping[str, list[np.ndarray]], *, n_steps: int, real: bool) -> Layer:
+def _measured(
+    layer: Layer,
+    readings: Readings,
+    captured: Mapping[str, list[np.ndarray]],
+    field: Field | None,
+    *,
+    n_steps: int,
+    real: bool,
+) -> Layer:
     """A layer with what one sample of the example gave; the number of steps is left open where the example is noise."""
     calls = captured.get(layer.name) or next((value for key, value in captured.items() if layer_of(key) == layer.name), None)
     reading = readings.get(layer.name)
@@ -157,6 +185,9 @@ def _measured(layer: Layer, readings: Readings, captured: Mapping[str, list[np.n
     value = reading.apply(calls, 1)
     sizes = dict(zip(reading.order, value.shape, strict=True))
     del sizes[labelled.SAMPLE]
-    clock = labelled.TIME if sizes.get(labelled.TIME) == n_steps else labelled.STEP
+    on_clock = sizes.get(labelled.TIME) == n_steps and (field is None or field.on_input_clock)
+    clock = labelled.TIME if on_clock else labelled.STEP
+    if field is not None:
+        layer = replace(layer, field=field.seen, stride=field.stride)
     shape = tuple(None if dim == labelled.TIME and not real else size for dim, size in sizes.items())
     return replace(layer, calls=len(calls), dims=tuple(clock if dim == labelled.TIME else dim for dim in sizes), shape=shape)

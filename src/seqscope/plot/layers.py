@@ -44,7 +44,7 @@ def layers(table: Layers, *, ax: Axes | None = None, title: str | None = None) -
         ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False)
     for place, (row, count) in enumerate(zip(rows, counts, strict=True)):
         ax.annotate(row[4], (count, place), xytext=(4, 0), textcoords="offset points", va="center")
-    ax.set_yticks(list(places), [f"{number}  {name}: {what}" for number, name, what, _, _ in rows])
+    ax.set_yticks(list(places), [f"{number}  {name}: {what}" for number, name, what, *_ in rows])
     values = ax.secondary_yaxis("right")
     values.set_yticks(list(places), [row[3] for row in rows])
     values.set_ylabel("Value of one sample")
