@@ -9,7 +9,7 @@ import seqscope
 
 PUBLIC = {
     "seqscope": ["Layer", "Layers", "Scope", "Sequences", "__version__", "datasets", "errors", "plot", "units", "zoo"],
-    "seqscope.plot": ["activations", "heatmap", "layers", "limits", "series"],
+    "seqscope.plot": ["activations", "filters", "heatmap", "layers", "limits", "series"],
     "seqscope.datasets": ["japanese_vowels"],
     "seqscope.zoo": ["japanese_vowels"],
 }
@@ -72,3 +72,4 @@ def test_what_people_type_for_their_model():
     assert parameters(seqscope.Scope) == (["model"], ["outputs", "layout", "example", "call"])
     assert parameters(seqscope.Scope.predict) == (["self", "X"], ["batch_size", "progress"])
     assert parameters(seqscope.Scope.activations) == (["self", "X", "layers"], ["batch_size", "progress"])
+    assert parameters(seqscope.Scope.filters) == (["self", "layer"], ["channels"])

@@ -28,6 +28,7 @@ OUTPUT = "output"
 OUTPUT_TIME = "output_time"
 DIRECTION = "direction"
 CALL = "call"
+TAP = "tap"
 
 TIME_START, TIME_END = "time_start", "time_end"
 LENGTH = "length"
@@ -47,6 +48,7 @@ LONG_NAMES = {
     OUTPUT: "Output",
     OUTPUT_TIME: "Output Step",
     CALL: "Call",
+    TAP: "Tap",
 }
 
 
@@ -230,6 +232,23 @@ def output_result(
     if names is not None:
         coords[OUTPUT] = xr.Variable(OUTPUT, list(names), {"long_name": LONG_NAMES[OUTPUT]})
     return result(values, named, name="output", samples=samples, clock=clock, coords=coords, attrs=attrs)
+
+
+def filters_result(values: np.ndarray, *, channels: Sequence[Hashable] | None, attrs: Mapping[str, Any]) -> xr.DataArray:
+    """Label a convolution's kernels: (unit, tap, channel), each numbered from 0 unless the channels have names.
+
+    Raises
+    ------
+    DataError
+        The names do not fit in number.
+    """
+    names = list(range(values.shape[2]) if channels is None else channels)
+    if len(names) != values.shape[2]:
+        raise DataError(f"{len(names)} channel names were given and a filter of this layer has {values.shape[2]} channels.")
+    dims = {UNIT: range(values.shape[0]), TAP: range(values.shape[1]), CHANNEL: names}
+    long_names = LONG_NAMES | {UNIT: "Filter"}
+    coords = {dim: xr.Variable(dim, list(labels), {"long_name": long_names[dim]}) for dim, labels in dims.items()}
+    return xr.DataArray(values, dims=tuple(dims), coords=coords, name="filters", attrs=attributes(attrs))
 
 
 def tree(arrays: Mapping[str, xr.DataArray], attrs: Mapping[str, Any]) -> xr.DataTree:

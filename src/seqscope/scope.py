@@ -12,8 +12,9 @@ import xarray as xr
 from seqscope import labelled, layouts
 from seqscope.axes import OUTPUT_VALUE
 from seqscope.collect import Collected, collect
-from seqscope.engines.base import Engine, engine_for
-from seqscope.errors import LayerError, ModelError, in_call
+from seqscope.engines.base import Engine, HasKernels, engine_for
+from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
+from seqscope.kernels import convolution, spacing
 from seqscope.layers import Layers
 from seqscope.randomness import state_kept
 from seqscope.receptive import Field
@@ -213,6 +214,46 @@ class Scope:
             fields = self._specimen.place_steps(feed, sequences, readings, found)
             arrays = {address: self._label_layer(address, value, sequences, fields.get(address)) for address, value in found.items()}
             return next(iter(arrays.values())) if selection.one else labelled.tree(arrays, self._attrs("activations"))
+
+    def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
+        """The kernels of a convolution: what each filter weighs each channel with, step by step.
+
+        Parameters
+        ----------
+        layer : str
+            Its name.
+        channels : sequence, optional
+            The names of what the layer takes; default: numbers.
+
+        Returns
+        -------
+        DataArray (unit, tap, channel)
+            Tap 0 is the first in time. Where the layer has groups, the channels are those of a filter's own group. Of a transposed
+            convolution, which spreads each step of its input over several of its own, tap 0 is the first that it is spread to.
+            The attributes `stride` and `dilation` say how far apart the places and the taps of a filter are, where that is known.
+
+        Raises
+        ------
+        LayerError
+            No layer has that name; the nearest ones are given.
+        UnsupportedError
+            The layer is no convolution along time.
+        DataError
+            The channels' names do not fit in number.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import seqscope as sq
+        >>> sq.Scope(torch.nn.Conv1d(9, 128, kernel_size=7)).filters("conv1d").sizes
+        Frozen({'unit': 128, 'tap': 7, 'channel': 9})
+        """
+        with _verb(lambda: f"filters({layer!r}) of {self._engine.model_name}"):
+            found = convolution(layer, self._engine.by_name)
+            if not isinstance(self._engine, HasKernels):
+                raise UnsupportedError(f"The kernels of {self._engine.framework} models can't be read yet.")
+            attrs = self._attrs("filters") | {"layer": layer, "kind": found.kind, "layer_type": found.type} | spacing(found)
+            return labelled.filters_result(self._engine.kernel(layer), channels=channels, attrs=attrs)
 
     # What is said of the results
 

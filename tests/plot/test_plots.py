@@ -11,14 +11,6 @@ import seqscope as sq
 from seqscope.plot import style
 
 
-@pytest.fixture(autouse=True)
-def closed_figures():
-    before = dict(plt.rcParams)
-    yield
-    plt.close("all")
-    assert dict(plt.rcParams) == before  # no setting was changed
-
-
 @pytest.fixture
 def utterance():
     return sq.datasets.japanese_vowels("test")[0][0]

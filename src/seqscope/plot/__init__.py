@@ -5,9 +5,10 @@ matplotlib is changed.
 """
 
 from seqscope.plot.activations import activations
+from seqscope.plot.filters import filters
 from seqscope.plot.heatmap import heatmap
 from seqscope.plot.layers import layers
 from seqscope.plot.series import series
 from seqscope.plot.style import limits
 
-__all__ = ["activations", "heatmap", "layers", "limits", "series"]
+__all__ = ["activations", "filters", "heatmap", "layers", "limits", "series"]

@@ -30,7 +30,8 @@ def heatmap(
     Parameters
     ----------
     a : DataArray (time, unit)
-        As `activations(X[0], "lstm")` gives it; any second dim will do.
+        As `activations(X[0], "lstm")` gives it; any second dim will do. A layer's own steps (step, unit) are drawn where in the
+        input's time they lie, if their coordinate `time` says so, else by number.
     ax : Axes, optional
         Where to draw; default: a new figure.
     sort : {"peak", "cluster"}, optional
@@ -61,38 +62,37 @@ def heatmap(
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('Time Step', 'Hidden Unit')
     """
-    array, time, unit = as_lines(a)
+    array, dim, unit = as_lines(a)
+    time = style.clock(array, dim)
     if sort is not None:
         array = array.isel({unit: units.order(array, sort)})
     ax = style.new_axes(ax, (8.0, 4.5))
-    cmap, norm = style.color_scale(*(style.limits([array]) if limits is None else _checked(limits)))
+    cmap, norm = style.color_scale(*(style.limits([array]) if limits is None else checked_limits(limits)))
     times = style.edges(style.positions(array.coords[time]))
     rows = np.arange(array.sizes[unit] + 1) - 0.5
     mesh = ax.pcolormesh(times, rows, np.ma.masked_invalid(array.values.T), cmap=cmap, norm=norm, rasterized=array.size > 5000)
     style.time_axis(ax, array, time)
     _label_rows(ax, array, unit, sort)
     if colorbar is not None:
-        beside = ax.inset_axes((1.02, 0.0, 0.025, 1.0))  # close to its panel, whatever stands beside the panels above
+        width = max(0.025, 7.0 / style.size_of(ax)[0])
+        beside = ax.inset_axes((1.02, 0.0, width, 1.0))  # close to its panel, whatever stands beside the panels above
         ax.figure.colorbar(mesh, cax=beside, label=colorbar)
     if title is not None:
-        ax.set_title(title)
+        style.put_title(ax, title)
     return ax
 
 
-def _checked(limits: tuple[float, float]) -> tuple[float, float]:
+def checked_limits(limits: tuple[float, float]) -> tuple[float, float]:
+    """The range that a person gave, or a sentence on what is wrong with it."""
     if not isinstance(limits, list | tuple) or len(limits) != 2 or not limits[0] < limits[1]:
         raise DataError(f"The limits are {limits!r}: expected (low, high), the low one first.")
     return float(limits[0]), float(limits[1])
 
 
 def _label_rows(ax: Axes, array: xr.DataArray, unit: str, sort: str | None) -> None:
-    """Name the rows, all of them or, where there are many, some."""
+    """Name the rows and say how they are sorted."""
     names = [str(name) for name in array.coords[unit].values]
-    every = max(1, -(-len(names) // style.MOST_ROW_LABELS))
-    if every > 1:  # a round step, so that the rows between can be counted
-        every = next(step for step in (2, 5, 10, 20, 50, 100, 200, 500, 1000, len(names)) if step >= every)
-    shown = range(0, len(names), every)
-    ax.set_yticks(list(shown), [names[place] for place in shown], fontsize="small" if len(names) > 12 else None)
+    style.name_rows(ax, range(len(names)), names, small=len(names) > 12)
     ax.set_ylim(len(names) - 0.5, -0.5)
-    how = {"peak": ", by time of peak", "cluster": ", by likeness"}.get(sort or "", "")
-    ax.set_ylabel(style.label_of(array, unit) + how)
+    how = {"peak": "by time of peak", "cluster": "by likeness"}.get(sort or "", "")
+    style.put_ylabel(ax, style.label_of(array, unit), how, between=", " if how else "")

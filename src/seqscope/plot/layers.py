@@ -39,7 +39,8 @@ def layers(table: Layers, *, ax: Axes | None = None, title: str | None = None) -
     places = range(len(rows))
     ax.barh(places, trainable, color=style.COLORS[0], label="trainable")
     frozen = [count - part for count, part in zip(counts, trainable, strict=True)]
-    if any(frozen):
+    is_two = any(frozen)
+    if is_two:
         ax.barh(places, frozen, left=trainable, color=style.COLORS[4], label="not trainable")
         ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False)
     for place, (row, count) in enumerate(zip(rows, counts, strict=True)):
@@ -54,5 +55,5 @@ def layers(table: Layers, *, ax: Axes | None = None, title: str | None = None) -
     ax.set_xlim(0, 1.25 * max([*counts, 1]))
     ax.set_xlabel("Parameters")
     ax.spines["top"].set_visible(False)
-    ax.set_title(title if title is not None else table.model, loc="left")
+    ax.set_title(title if title is not None else table.model, loc="left", pad=30.0 if is_two else None)  # above the legend
     return ax

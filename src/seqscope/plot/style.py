@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -13,7 +14,8 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.font_manager import FontProperties
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator
 
 from seqscope import labelled
 
@@ -23,7 +25,10 @@ LINES = ("-", "--", ":", "-.")
 DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"
 MISSING = "#D9D9D9"
 
-# Beyond this many, the rows of a heatmap are labelled here and there.
+# How wide a letter is, as a part of the height of the type.
+LETTER = 0.55
+
+# Beyond this many, or where the axes are too short for them, rows are labelled here and there.
 MOST_ROW_LABELS = 30
 
 
@@ -60,8 +65,10 @@ def color_scale(low: float, high: float) -> tuple[Colormap, Normalize]:
 
 
 def positions(coordinate: xr.DataArray) -> np.ndarray:
-    """A time coordinate as numbers to draw at; dates as matplotlib counts them."""
+    """A time coordinate as numbers to draw at; dates as matplotlib counts them, spans of time in seconds."""
     values = coordinate.values
+    if values.dtype.kind == "m":
+        return np.asarray(values / np.timedelta64(1, "s"), dtype=float)
     numbers: Any = mdates.date2num(values) if values.dtype.kind == "M" else values  # type: ignore[no-untyped-call]
     return np.asarray(numbers, dtype=float)
 
@@ -78,7 +85,24 @@ def label_of(array: xr.DataArray, dim: str) -> str:
     """What to write on the axis of a dim: its long name, with its units in brackets."""
     attrs: dict[str, Any] = array.coords[dim].attrs if dim in array.coords else {}
     name = attrs.get("long_name", labelled.LONG_NAMES.get(dim, dim))
-    return f"{name} ({attrs['units']})" if attrs.get("units") else str(name)
+    if dim == labelled.UNIT and name == labelled.LONG_NAMES[dim] and "kind" in array.attrs:
+        recurrent = str(array.attrs["kind"]).startswith(("lstm", "gru", "rnn"))
+        name = name if recurrent else unit_word(array)
+    in_seconds = dim in array.coords and array.coords[dim].dtype.kind == "m"
+    units = attrs.get("units") or ("s" if in_seconds else "")
+    return f"{name} ({units})" if units else str(name)
+
+
+def unit_word(array: xr.DataArray) -> str:
+    """What one unit of a layer is called: "Filter" where the layer is a convolution, else "Unit"."""
+    return "Filter" if str(array.attrs.get("kind", "")).startswith("conv1d") else "Unit"
+
+
+def clock(array: xr.DataArray, dim: str) -> str:
+    """The coordinate that a time dim is drawn along: the input's time where a layer's own steps have it and it runs forward."""
+    if dim != labelled.STEP or labelled.TIME not in array.coords or array.coords[labelled.TIME].dims != (dim,):
+        return dim
+    return labelled.TIME if bool((np.diff(positions(array.coords[labelled.TIME])) > 0).all()) else dim
 
 
 def time_axis(ax: Axes, array: xr.DataArray, dim: str) -> None:
@@ -92,3 +116,66 @@ def time_axis(ax: Axes, array: xr.DataArray, dim: str) -> None:
         ax.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     elif array.coords[dim].dtype.kind in "iu":
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+
+
+def size_of(ax: Axes) -> tuple[float, float]:
+    """Width and height of a panel in points. Before the figure is laid out, about."""
+    box, dpi = ax.get_window_extent(), ax.figure.dpi
+    return box.width * 72 / dpi, box.height * 72 / dpi
+
+
+def put_title(ax: Axes, title: str, **look: Any) -> None:
+    """Write above a panel, on several lines of about one length where it is too narrow for one."""
+    points = FontProperties(size="large").get_size_in_points()
+    ax.set_title(_wrapped(title, size_of(ax)[0] / (LETTER * points)), **look)
+
+
+def put_xlabel(ax: Axes, name: str) -> None:
+    """Write below a panel, what is in brackets on a line of its own where the panel is too narrow for both."""
+    room = size_of(ax)[0] / (LETTER * FontProperties(size="medium").get_size_in_points())
+    ax.set_xlabel(name if len(name) <= room else name.replace(" (", "\n("))
+
+
+def _wrapped(text: str, room: float) -> str:
+    """The text on as many lines as it takes in this many letters, all of about one length."""
+    width = max(12, int(room))
+    n_lines = len(textwrap.wrap(text, width))
+    while width > 12 and len(textwrap.wrap(text, width - 1)) == n_lines > 1:
+        width -= 1
+    return textwrap.fill(text, width) if n_lines > 1 else text
+
+
+def put_ylabel(ax: Axes, name: str, more: str, *, between: str = " ") -> None:
+    """Write beside a panel: on one line, on two, or the name alone, whichever there is room for."""
+    room = size_of(ax)[1] / (LETTER * FontProperties(size="medium").get_size_in_points())
+    if len(name + between + more) > room:
+        between = between.rstrip() + "\n"
+    ax.set_ylabel(name + between + more if max(len(name), len(more)) <= room else name)
+
+
+def name_rows(ax: Axes, places: Sequence[float], names: Sequence[str], *, small: bool) -> None:
+    """Name the rows at these places of the y axis, all of them or, where they would touch, some."""
+    size = "small" if small else "medium"
+    rows = _Rows(places, names, FontProperties(size=size).get_size_in_points())
+    ax.yaxis.set_major_locator(rows)
+    ax.yaxis.set_major_formatter(FuncFormatter(rows.name_at))
+    ax.tick_params(axis="y", labelsize=size)
+
+
+class _Rows(Locator):
+    """Ticks at rows, as many as there is room for: found at each drawing, since only then is the height of the axes known."""
+
+    def __init__(self, places: Sequence[float], names: Sequence[str], points: float) -> None:
+        self.places, self.names, self.points = list(places), list(names), points
+
+    def __call__(self) -> list[float]:
+        """Where the ticks are, by round steps, so that the rows between can be counted."""
+        axis: Any = self.axis
+        most = max(1, min(MOST_ROW_LABELS, int(size_of(axis.axes)[1] / (1.25 * self.points))))
+        needed = -(-len(self.places) // most)
+        steps = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, len(self.places))
+        return self.places[:: next((step for step in steps if step >= needed), needed)]
+
+    def name_at(self, place: float, _: int | None = None) -> str:
+        """The name of a row."""
+        return dict(zip(self.places, self.names, strict=True)).get(place, "")
