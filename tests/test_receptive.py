@@ -170,6 +170,58 @@ def test_any_stack_sees_what_moves_it(parts, n_steps):
             assert_field(found[name], *expected)
 
 
+def gated(net, x):
+    """WaveNet: gates and sums over dilated causal convolutions."""
+    x, total = net.first(x), 0
+    for power, (signal, gate, mix) in enumerate(zip(net.signals, net.gates, net.mixes, strict=True)):
+        before = nn.functional.pad(x, (2**power, 0))
+        y = mix(torch.tanh(signal(before)) * torch.sigmoid(gate(before)))
+        x, total = x + y, total + y
+    return net.last(torch.relu(total))
+
+
+def test_deep_gated_sums_lose_nothing_on_the_way():
+    dilated = {name: nn.ModuleList(nn.Conv1d(6, 6, 2, dilation=2**i) for i in range(8)) for name in ("signals", "gates")}
+    ends = {"first": nn.Conv1d(3, 6, 1), "last": nn.Conv1d(6, 2, 1)}
+    model = Net(gated, **dilated, **ends, mixes=nn.ModuleList(nn.Conv1d(6, 6, 1) for _ in range(8)))
+    found, _ = fields_of(model, np.random.default_rng(0).standard_normal((2, 3, 400)), layout="NCT")
+    assert_field(found["last"], np.maximum(np.arange(400) - 255, 0), np.arange(400))
+
+
+def test_sixty_residual_blocks_and_forty_dense_ones():
+    def residual(net, x):
+        for conv in net.convs:
+            x = x + torch.relu(conv(x))
+        return x.mean(-1)
+
+    def dense(net, x):
+        for conv in net.convs:
+            x = torch.cat([x, torch.relu(conv(x))], 1)
+        return x.mean(-1)
+
+    steps = np.arange(200)
+    for run, convs in (
+        (residual, [nn.Conv1d(4, 4, 3, padding=1) for _ in range(60)]),
+        (dense, [nn.Conv1d(4 + 2 * place, 2, 3, padding=1) for place in range(40)]),
+    ):
+        model, X = Net(run, convs=nn.ModuleList(convs)), np.random.default_rng(0).standard_normal((2, 4, 200))
+        last = fields_of(model, X, layout="NCT")[0][f"convs.{len(convs) - 1}"]
+        assert_field(last, np.maximum(steps - len(convs), 0), np.minimum(steps + len(convs), 199))
+
+
+@pytest.mark.parametrize("n_steps", [50, 2000])
+def test_a_layer_scaled_by_a_mean_over_all_steps_sees_all(n_steps):
+    def run(net, x):
+        x = net.conv(x)
+        return net.after(x * torch.sigmoid(net.squeeze(x.mean(-1)))[..., None]).mean(-1)
+
+    layers = {"conv": nn.Conv1d(3, 4, 3), "squeeze": nn.Linear(4, 4), "after": nn.Conv1d(4, 4, 3)}
+    found, _ = fields_of(Net(run, **layers), np.random.default_rng(0).standard_normal((2, 3, n_steps)), layout="NCT")
+    assert found["conv"].size == 3
+    assert_field(found["after"], np.zeros(n_steps - 4), np.full(n_steps - 4, n_steps - 1))
+    assert (found["after"].seen, found["after"].stride) == ("all", None)
+
+
 @pytest.mark.parametrize("n_steps", [40, 700])
 def test_same_convolution_stands_at_the_step_itself(n_steps):
     convs = [nn.Conv1d(3 if i == 0 else 2, 2, 3, dilation=2**i, padding="same") for i in range(4)]

@@ -65,9 +65,9 @@ class Field:
 
     @property
     def stride(self) -> float | None:
-        """The input steps from one step to the next; None where that differs, or there is one step."""
+        """The input steps from one step to the next; None where that differs, where all see all, or there is one step."""
         gaps = np.diff(self.centre)
-        return float(gaps[0]) if gaps.size and np.allclose(gaps, gaps[0]) else None
+        return float(gaps[0]) if gaps.size and gaps[0] and np.allclose(gaps, gaps[0]) else None
 
     @property
     def on_input_clock(self) -> bool:
