@@ -248,7 +248,7 @@ def filters_result(values: np.ndarray, *, channels: Sequence[Hashable] | None, a
     dims = {UNIT: range(values.shape[0]), TAP: range(values.shape[1]), CHANNEL: names}
     long_names = LONG_NAMES | {UNIT: "Filter"}
     coords = {dim: xr.Variable(dim, list(labels), {"long_name": long_names[dim]}) for dim, labels in dims.items()}
-    return xr.DataArray(values, dims=tuple(dims), coords=coords, name="filters", attrs=attributes(attrs))
+    return xr.DataArray(np.array(values), dims=tuple(dims), coords=coords, name="filters", attrs=attributes(attrs))  # never the model's own
 
 
 def tree(arrays: Mapping[str, xr.DataArray], attrs: Mapping[str, Any]) -> xr.DataTree:

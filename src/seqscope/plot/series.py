@@ -13,8 +13,9 @@ from seqscope.plot import style
 # The legend's longest column, and the most channels whose lines may share one axis before each gets a lane of its own.
 LEGEND_ROWS = 16
 MOST_OVERLAID = 16
-# The height of one of its rows, in letters, and the most of the panel's width that it may take.
-LEGEND_ROW, LEGEND_SHARE = 1.35, 0.5
+# The height of one of its rows, in heights of the type (a panel grows a little when it is laid out); the most of the panel that its width
+# may take.
+LEGEND_ROW, LEGEND_SHARE = 1.2, 0.5
 
 
 def series(x: xr.DataArray, *, ax: Axes | None = None, lanes: bool | None = None, title: str | None = None, legend: bool = True) -> Axes:
