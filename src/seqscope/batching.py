@@ -21,8 +21,8 @@ from seqscope.sequences import Batch, Sequences
 
 # Padding has to save this much of the batches to be worth the probe.
 _WORTH = 0.7
-# Where shapes are compiled, lengths are rounded up to powers of this, so that at most a fifth of a batch is padding.
-_GROWTH = 1.25
+# Where shapes are compiled, padded lengths are rounded up to powers of this: at most a third of a batch is padding then.
+_GROWTH = 1.5
 
 
 def batches_for(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str], size: int) -> Iterator[Batch]:

@@ -14,7 +14,7 @@ from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.batching import batches_for
 from seqscope.engines.base import Forward
 from seqscope.errors import DataError, LayerError, about_layer
-from seqscope.feed import Feed
+from seqscope.feed import N_TRIED, Feed
 from seqscope.labelled import TIME
 from seqscope.randomness import state_kept
 from seqscope.selection import layer_of
@@ -151,13 +151,19 @@ def _sized(batches: Iterator[Batch]) -> Iterator[tuple[int, Batch]]:
 
 
 def _rows_for(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str]) -> int:
-    """How many rows make a batch: one row of the longest sequence tells how much each puts out."""
+    """How many rows make a batch: a few of the longest tell how much each puts out (as many as were run before, for the axes)."""
     if len(sequences) == 1:
         return 1
-    one = next(sequences.batches(1)).values
-    forward = feed.forward(one, capture)
-    per_row = sum(call.nbytes for calls in forward.captured.values() for call in calls) + forward.output.nbytes + one.nbytes
-    return int(np.clip(BATCH_BYTES // max(1, per_row), 1, MOST_ROWS))
+    few = few_rows(sequences)
+    forward = feed.forward(few, capture)
+    put_out = sum(call.nbytes for calls in forward.captured.values() for call in calls) + forward.output.nbytes + few.nbytes
+    return int(np.clip(BATCH_BYTES * len(few) // max(1, put_out), 1, MOST_ROWS))
+
+
+def few_rows(sequences: Sequences) -> np.ndarray:
+    """As many of the longest sequences as the axes are found with, so that an engine that compiles has seen the shape."""
+    few = next(sequences.batches(N_TRIED)).values
+    return few[np.arange(N_TRIED) % len(few)]
 
 
 def _checked_values(feed: Feed, batch: Batch, readings: Mapping[str, Reading], capture: Sequence[str]) -> dict[str, np.ndarray]:

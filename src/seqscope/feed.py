@@ -134,8 +134,9 @@ def find_feed(engine: Engine, trials: Iterable[Trial], layout: str | None) -> tu
     """
     for trial in trials:
         known = layouts.TOKEN_LAYOUTS if trial.is_tokens else layouts.SERIES_LAYOUTS
-        feeds = [Feed(engine, name, trial.width) for name in known if layout in (None, name)]
-        fitting = [feed for feed in feeds if (_runs(feed, trial) if layout else _fits(feed, trial))]
+        allowed = (layout,) if layout else engine.layouts
+        feeds = [Feed(engine, name, trial.width) for name in known if name in allowed]
+        fitting = [feed for feed in feeds if (_runs(feed, trial) if len(feeds) == 1 else _fits(feed, trial))]
         if len(fitting) > 1:
             names = [feed.layout for feed in fitting]
             raise ModelError(
@@ -148,7 +149,7 @@ def find_feed(engine: Engine, trials: Iterable[Trial], layout: str | None) -> tu
 
 
 def _runs(feed: Feed, trial: Trial) -> bool:
-    """Whether the model runs on these sizes: all that there is to ask where the layout was said."""
+    """Whether the model runs on these sizes: all that there is to ask where the layout is known."""
     try:
         feed.forward(trial.batch())
     except (ModelError, DataError):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from seqscope import labelled, layouts
 from seqscope.axes import OUTPUT_VALUE
-from seqscope.collect import Collected, collect
+from seqscope.collect import Collected, collect, few_rows
 from seqscope.engines.base import Engine, HasKernels, engine_for
 from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
 from seqscope.kernels import convolution, spacing
@@ -28,8 +29,8 @@ class Scope:
 
     Parameters
     ----------
-    model : torch.nn.Module
-        A trained model. It is never changed.
+    model : torch.nn.Module, keras.Layer, or path of a .keras file
+        A trained model. It is never changed. Stateful Keras layers start every sequence from zero states, as after `reset_states`.
     outputs : sequence of str, optional
         The names of the model's outputs (classes); default: those of the data, else 0, 1, ...
     layout : {"NTC", "NCT", "TNC", "NT", "TN"}, optional
@@ -64,10 +65,8 @@ class Scope:
         call: Callable[[Any, Any, Any], Any] | None = None,
     ) -> None:
         if isinstance(model, str | os.PathLike):
-            raise ModelError(
-                f"{str(model)!r} is a path, and this version takes models as objects: load it with its framework "
-                "and give Scope what you get."
-            )
+            with in_call(lambda: f"Scope({str(model)!r})"):
+                model = open_file(Path(model))
         self._engine: Engine = engine_for(model, call=call)
         self._outputs = None if outputs is None else tuple(outputs)
         self._specimen = Specimen(self._engine, layout=None if layout is None else layouts.check(layout))
@@ -155,7 +154,7 @@ class Scope:
                 raise ModelError(f"The model's output {reading.message}.")
             found = collect(feed, sequences, {OUTPUT_VALUE: reading}, (), batch_size=batch_size, show_progress=progress)
             self._specimen.show(sequences)
-            n_tensors = feed.forward(next(sequences.batches(1)).values).n_outputs
+            n_tensors = feed.forward(few_rows(sequences)).n_outputs
             return self._label_output(found[OUTPUT_VALUE], sequences, n_tensors)
 
     def activations(

@@ -16,7 +16,7 @@ from seqscope import labelled, layouts
 from seqscope.axes import OUTPUT_VALUE, Reading, read_axes
 from seqscope.collect import Collected
 from seqscope.engines.base import Engine
-from seqscope.errors import LayerError
+from seqscope.errors import LayerError, ModelError
 from seqscope.feed import N_TRIED, Feed, Trial, find_feed, trials_for
 from seqscope.intake import as_array
 from seqscope.layers import Layer, Layers, ModelInput
@@ -92,7 +92,27 @@ class Specimen:
         hints = self.engine.input_hints
         likely = is_tokens if is_tokens is not None else bool(hints and hints[0].is_tokens)
         trials = itertools.chain.from_iterable(trials_for(self.engine, sizes, kind) for kind in (likely, not likely))
+        self._refuse_contradiction(sizes, likely)
         return find_feed(self.engine, trials, self._layout)
+
+    def _refuse_contradiction(self, sizes: Sequence[tuple[int, int]], is_tokens: bool) -> None:
+        """Refuse a layout that was said and is not the model's: at the sizes that its layers take, it runs in another one alone.
+
+        Raises
+        ------
+        ModelError
+        """
+        widths = {hint.size for hint in self.engine.input_hints if hint.is_tokens == is_tokens}
+        tried = trials_for(self.engine, sizes, is_tokens)
+        trials = [trial for trial in tried if trial.width in widths and trial.n_steps not in widths]
+        if self._layout is None or not trials or find_feed(self.engine, trials, self._layout) is not None:
+            return
+        found = find_feed(self.engine, trials[:1], None)
+        if found is not None:
+            raise ModelError(
+                f"layout={self._layout!r} was said, and the model takes {layouts.in_words(found[0].layout)}: say that, or nothing. "
+                f"(An array in another order goes in as Sequences(X, layout={self._layout!r}).)"
+            )
 
     def show(self, sequences: Sequences) -> None:
         """Remember some data that the model runs on, the first that there is, for the table of layers."""
@@ -133,7 +153,7 @@ class Specimen:
         return self._table
 
     def _trace(self) -> Layers:
-        real = self._example is not None
+        real = self._example is not None or any(hint.n_steps for hint in self.engine.input_hints)
         if self._example is not None:
             sequences, feed = self.take_in(Sequences(self._example))
         else:

@@ -84,6 +84,7 @@ class Engine(Protocol):
     framework: str
     model: Any
     model_name: str
+    layouts: tuple[str, ...]  # what its models may take, see `seqscope.layouts`
     merges_lengths: bool  # whether few large batches, padded, run much faster than one batch for every length
 
     @property

@@ -85,6 +85,12 @@ class KerasEngine:
         return False
 
     @property
+    def layouts(self) -> tuple[str, ...]:
+        """Samples first, as Keras has them; channels last unless a layer says otherwise."""
+        first = any(getattr(layer, "data_format", None) == "channels_first" for layer in self._description.objects.values())
+        return ("NTC", "NCT", "NT") if first else ("NTC", "NT")
+
+    @property
     def compiles_shapes(self) -> bool:
         """Whether each new shape of a batch costs a compilation."""
         return self._backend.compiles_shapes

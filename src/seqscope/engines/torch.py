@@ -24,6 +24,7 @@ from seqscope.engines.torch_state import Pass, as_it_was, one_at_a_time, version
 from seqscope.engines.torch_weights import load_weights
 from seqscope.errors import ModelError
 from seqscope.layers import Layer
+from seqscope.layouts import ORDERS
 
 __all__ = ["ENGINE", "TorchEngine", "as_numpy", "load_weights"]
 
@@ -54,6 +55,8 @@ class TorchEngine:
     """
 
     framework = "torch"
+    layouts = tuple(ORDERS)
+    merges_lengths = compiles_shapes = False
 
     def __init__(self, model: nn.Module, *, call: Call | None = None) -> None:
         self.model = model
@@ -131,6 +134,7 @@ class TorchEngine:
         capture: Sequence[str] = (),
         *,
         instead: Mapping[str, StandIn] | None = None,
+        padded: bool = False,
     ) -> Forward:
         """Run the module once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
         output, seen, drew = self._run(batch, lengths, capture, instead or {})
