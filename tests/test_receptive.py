@@ -238,10 +238,6 @@ def test_same_convolution_stands_at_the_step_itself(n_steps):
 # Memory and attention
 
 
-def reader(run, **children):
-    return Net(run, **children)
-
-
 @pytest.mark.parametrize("n_steps", [12, 60, 900])
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU, nn.RNN])
 @pytest.mark.parametrize("both_ways", [False, True])
@@ -279,6 +275,38 @@ def test_what_pooling_leaves_out_is_still_seen_through_the_backward_pass():
 
     found, _ = fields_of(Net(run, rnn=nn.LSTM(3, 4, bidirectional=True, batch_first=True), pool=nn.MaxPool1d(3)), series(3, 100))
     assert_field(found["pool"], np.zeros(33), np.full(33, 99))
+
+
+@pytest.mark.parametrize("n_steps", [30, 90, 900])
+def test_memory_begins_and_ends_where_the_input_was_cut(n_steps):
+    model = Net(lambda net, x: net.rnn(x[:, 5:-7])[0], rnn=nn.GRU(3, 4, bidirectional=True, batch_first=True))
+    field = fields_of(model, series(3, n_steps))[0]["rnn"]
+    assert_field(field, np.full(n_steps - 12, 5), np.full(n_steps - 12, n_steps - 8))
+    np.testing.assert_array_equal(field.centre, 5 + np.arange(n_steps - 12))
+
+
+@pytest.mark.parametrize("n_steps", [60, 600])
+def test_memory_of_chunks_ends_with_them(n_steps):
+    def run(net, x):
+        return net.fc(net.rnn(x.reshape(-1, 10, 3))[0].reshape(len(x), -1, 4))
+
+    model = Net(run, rnn=nn.LSTM(3, 4, batch_first=True), fc=nn.Linear(4, 2))
+    field = fields_of(model, series(3, n_steps), layout="NTC")[0]["fc"]
+    if n_steps > 512:
+        assert field is None  # too long to give every step a row of its own
+    else:
+        assert_field(field, np.arange(n_steps) // 10 * 10, np.arange(n_steps))
+
+
+@pytest.mark.parametrize("n_steps", [60, 3000])
+def test_a_running_sum_of_a_long_input_is_not_known(n_steps):
+    model = Net(lambda net, x: net.fc(x.cumsum(1)), fc=nn.Linear(3, 2))
+    field = fields_of(model, series(3, n_steps))[0]["fc"]
+    if n_steps > 512:
+        assert field is None
+    else:
+        assert_field(field, np.zeros(n_steps), np.arange(n_steps))
+    assert sq.Scope(model).activations(series(3, n_steps), "fc").dims == ("sample", "time", "unit")
 
 
 def test_cell_in_a_loop_sees_all_before():

@@ -20,7 +20,7 @@ import numpy as np
 
 from seqscope.axes import Reading
 from seqscope.collect import Collected
-from seqscope.errors import DataError, ModelError
+from seqscope.errors import DataError, LayerError, ModelError
 from seqscope.feed import Feed
 from seqscope.labelled import TIME
 from seqscope.probing import Probe
@@ -246,7 +246,7 @@ def _steps_of(found: Collected, lengths: np.ndarray) -> dict[int, int]:
 
 
 # What a model may raise on an input, or with stand-ins, that it was not made for.
-_FAILURES = (ModelError, DataError)
+_FAILURES = (ModelError, DataError, LayerError)
 
 
 def _agree(expected: Field, found: Field | None) -> bool:
@@ -271,7 +271,8 @@ def _with_memory(probe: Probe, near: Mapping[str, Windows | None]) -> dict[str, 
     """The windows with what recurrent and attention layers carry from other steps.
 
     Such a layer mostly sees all steps before, or all after. So that is claimed where a step answers to the first input step, or to the
-    last, and tried: raising all steps before some step, or all from there on, must move just the steps that the claim says.
+    last, or else to the first or the last that any of its steps sees alone; and tried: raising all steps before some step, or all from
+    there on, must move just the steps that the claim says.
     """
     n_steps = probe.n_steps
     if n_steps <= 2 * _N_TRIED:
@@ -288,14 +289,16 @@ def _with_memory(probe: Probe, near: Mapping[str, Windows | None]) -> dict[str, 
 
 
 def _claimed(moved: np.ndarray | None, near: Windows | None, cuts: np.ndarray, n_steps: int) -> Windows | None:
-    """The claim for one layer; None where it does not hold."""
+    """What holds of the claims for one layer; None where none does."""
     if moved is None or moved.shape[1] == 0:
-        return near
+        return None if moved is None else near
     # where even a step's own window is too wide to be found, it may still see everything
     here = near or Windows(np.zeros(moved.shape[1], int), np.full(moved.shape[1], n_steps - 1))
-    if len(here.start) != moved.shape[1]:
+    if len(here.start) != moved.shape[1] or (near is None and not moved[:2].all()):
         return None
-    start, end = np.where(moved[0], 0, here.start), np.where(moved[1], n_steps - 1, here.end)
     before, after = np.split(moved[2:], 2)
-    holds = (before == (start < cuts[:, None])).all() and (after == (end >= cuts[:, None])).all()
-    return Windows(start, end) if holds and (near is not None or moved[:2].all()) else None
+    starts = (np.where(moved[0], 0, here.start), np.full_like(here.start, here.start.min()))
+    ends = (np.where(moved[1], n_steps - 1, here.end), np.full_like(here.end, here.end.max()))
+    start = next((claim for claim in starts if (before == (claim < cuts[:, None])).all()), None)
+    end = next((claim for claim in ends if (after == (claim >= cuts[:, None])).all()), None)
+    return Windows(start, end) if start is not None and end is not None else None
