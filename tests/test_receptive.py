@@ -362,6 +362,19 @@ def test_attention_to_another_sequence_sees_that():
     assert_field(found["attention"], np.zeros(10), np.full(10, 29))
 
 
+def test_encoder_and_decoder():
+    def run(net, x):
+        return net.both(x, x, tgt_mask=nn.Transformer.generate_square_subsequent_mask(x.shape[1]).double())
+
+    model = Net(run, both=nn.Transformer(8, 2, 1, 1, 16, batch_first=True))
+    found, _ = fields_of(model, series(3, 40, 8), layout="NTC")
+    steps = np.arange(40)
+    for name, field in found.items():
+        before_encoder = name in {f"both.decoder.layers.0.{part}" for part in ("self_attn", "dropout1", "norm1")}
+        assert_field(field, 0 * steps, steps if before_encoder else 0 * steps + 39)
+        np.testing.assert_array_equal(field.centre, steps)
+
+
 # Tokens
 
 
@@ -386,6 +399,7 @@ def test_a_layer_that_runs_backwards_is_on_another_clock(n_steps):
     made = sq.Scope(model).activations(series(4, n_steps), "rnn")
     assert made.dims == ("sample", "step", "unit")
     np.testing.assert_array_equal(made.time, np.arange(n_steps)[::-1])
+    assert sq.Scope(model, example=series(4, n_steps)).layers[0].sees == "all after, backwards"
     np.testing.assert_array_equal(made.time_end, np.full(n_steps, n_steps - 1))
     np.testing.assert_array_equal(made.time_start, np.arange(n_steps)[::-1])
 

@@ -73,7 +73,9 @@ class Layer:
         if self.field is None:
             return ""
         what = self.field if isinstance(self.field, str) else f"{self.field} step{'s' if self.field != 1 else ''}"
-        return what if self.stride in (None, 1) else f"{what}, every {self.stride:g}"
+        if self.stride is None or self.stride == 1:
+            return what
+        return f"{what}, backwards" if self.stride == -1 else f"{what}, every {self.stride:g}"
 
     @property
     def output(self) -> str:
