@@ -1,5 +1,6 @@
 """What all tests share: one thread, one seed, a small trained-looking network and ragged data for it."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent))  # reference.py and tolerances.py, under any import mode
 
+os.environ.setdefault("KERAS_BACKEND", "torch")  # the others run in processes of their own
 torch.set_num_threads(1)
 
 # No test asserts a time, and a run that failed can be repeated.

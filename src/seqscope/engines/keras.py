@@ -21,7 +21,7 @@ from seqscope.engines.base import Forward, InputHint, StandIn
 from seqscope.engines.keras_watch import Watch, watching
 from seqscope.engines.keras_weights import load_weights, open_file
 from seqscope.engines.places import by_place
-from seqscope.errors import LayerError, ModelError, nearest, quoted
+from seqscope.errors import LayerError, ModelError, UnsupportedError, quoted
 from seqscope.layers import Layer
 
 __all__ = ["ENGINE", "KerasEngine", "load_weights", "open_file"]
@@ -110,8 +110,9 @@ class KerasEngine:
     @property
     def input_hints(self) -> tuple[InputHint, ...]:
         """What the model says that it takes, else what each of its layers takes."""
-        declared = [hint for hint in map(self._declared_hint, self._inputs) if hint is not None]
-        return tuple(declared) or self._description.hints
+        inputs = [] if self._told_how else self._inputs
+        declared = [hint for hint in map(self._declared_hint, inputs) if hint is not None]
+        return tuple(declared) if inputs else self._description.hints
 
     @property
     def _description(self) -> _Described:
@@ -146,9 +147,12 @@ class KerasEngine:
         return InputHint(name, shape[2], n_steps=shape[1]) if len(shape) == 3 and shape[2] else None
 
     def kernel(self, name: str) -> np.ndarray:
-        """The kernels of a convolution, (unit, tap, channel)."""
+        """The kernels of a convolution, (unit, tap, channel) (see `engines.base.HasKernels`)."""
         layer = self._description.objects[name]
-        return np.asarray(keras.ops.convert_to_numpy(layer.kernel)).transpose(*_KERNEL_AXES[type(layer).__name__])
+        axes = keras_kinds.kernel_axes(layer)
+        if axes is None or not layer.built:
+            raise UnsupportedError(f"'{name}' is a {type(layer).__name__} and has no kernels (unit, tap, channel) to give.")
+        return np.array(keras.ops.convert_to_numpy(layer.kernel).transpose(axes))
 
     # What it does
 
@@ -321,9 +325,6 @@ class KerasEngine:
 
 
 ENGINE = KerasEngine
-
-# From Keras' order of axes to (unit, tap, channel).
-_KERNEL_AXES = {"Conv1D": (2, 0, 1), "Conv1DTranspose": (1, 0, 2)}
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,13 @@ def _and_activation(layer: Any) -> str:
     return "" if name in (None, "linear") else f", {name}"
 
 
+def kernel_axes(layer: Any) -> tuple[int, int, int] | None:
+    """The axes of a convolution's weight in the order (unit, tap, channel)."""
+    if _is(layer, "Conv1DTranspose"):
+        return 1, 0, 2
+    return (2, 0, 1) if _is(layer, "Conv1D") else None
+
+
 def is_recurrent(layer: Any) -> bool:
     """Whether a layer runs a cell over the steps."""
     return _is(layer, "RNN")
