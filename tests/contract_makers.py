@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
 import reference as ref
 
 ENGINE = os.environ.get("SEQSCOPE_ENGINE", "torch")

@@ -33,7 +33,7 @@ def test_each_call_gives_a_network_of_its_own():
 
 
 def test_an_unknown_framework_is_refused():
-    with pytest.raises(sq.errors.ModelError, match="'matlab': there is 'torch'"):
+    with pytest.raises(sq.errors.ModelError, match="'matlab': there are 'torch', 'keras'"):
         sq.zoo.japanese_vowels(framework="matlab")
 
 

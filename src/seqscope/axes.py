@@ -80,25 +80,27 @@ def _unfold(value: np.ndarray, axis: int, n_samples: int, *, sample_first: bool)
     return value.reshape(*value.shape[:axis], *pair, *value.shape[axis + 1 :])
 
 
-def read_axes(feed: Feed, values: np.ndarray, capture: Sequence[str]) -> dict[str, Reading | LayerError]:
-    """Read the axes of captured values and of the model's output (under `OUTPUT_VALUE`).
+def read_axes(feed: Feed, values: np.ndarray, wanted: Sequence[str]) -> dict[str, Reading | LayerError]:
+    """Read the axes of layers' values.
 
     Parameters
     ----------
     values : array (sample, time, channel) or (sample, time)
         Data of the kind that the model takes; a few rows are enough.
-    capture : sequence of str
-        The layers to read.
+    wanted : sequence of str
+        The layers to read; `OUTPUT_VALUE` for the model's own output.
 
     Returns
     -------
     dict
         A `Reading` for every value seen, or the error that asking for it would raise.
     """
-    probe = _Probe(feed, values, capture)
+    probe = _Probe(feed, values, [name for name in wanted if name != OUTPUT_VALUE])
     known = {name: layer.native_dims for name, layer in feed.engine.by_name.items()}
     readings: dict[str, Reading | LayerError] = {}
     for address, calls in probe.base.items():
+        if address == OUTPUT_VALUE and address not in wanted:
+            continue
         try:
             readings[address] = _by_kind(known.get(address), calls, probe.n_steps) or probe.read(address)
         except LayerError as error:

@@ -30,7 +30,10 @@ DATA_HELP = "A data set (japanese_vowels, japanese_vowels:train), or a .npz, .np
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
-WeightsOption = Annotated[Path | None, typer.Option("--weights", metavar="FILE", help="Weights to fill the model with: .safetensors for torch, .weights.h5 for Keras.")]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Weights to fill the model with: .safetensors for torch, .weights.h5 for Keras."),
+]
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="The order of the model's input axes: NTC, NCT or TNC (NT, TN).")]
 FrameworkOption = Annotated[str, typer.Option("--framework", help="What a network of the zoo is made of: torch or keras.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
@@ -39,8 +42,8 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Write over files tha
 @app.command(epilog="Example: seqscope demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to write.")] = Path("seqscope-demo"),
-    force: FrameworkOption = Annotated[str, typer.Option("--framework", help="What a network of the zoo is made of: torch or keras.")]
-ForceOption = False,
+    framework: FrameworkOption = "torch",
+    force: ForceOption = False,
 ) -> None:
     """Look at what a shipped LSTM does with a spoken vowel: pictures, and one page that holds them all."""
     _draw_without_screen()
@@ -63,7 +66,9 @@ def layers(
     layout: LayoutOption = None,
 ) -> None:
     """Show the layers of a model in the order in which they run."""
-    scope = Scope(files.open_model(model, weights, framework=framework), layout=layout, example=None if data is None else files.read_data(data))
+    scope = Scope(
+        files.open_model(model, weights, framework=framework), layout=layout, example=None if data is None else files.read_data(data)
+    )
     Console().print(scope.layers)
 
 
@@ -78,8 +83,7 @@ def activations(
     weights: WeightsOption = None,
     framework: FrameworkOption = "torch",
     layout: LayoutOption = None,
-    force: FrameworkOption = Annotated[str, typer.Option("--framework", help="What a network of the zoo is made of: torch or keras.")]
-ForceOption = False,
+    force: ForceOption = False,
 ) -> None:
     """Write what layers put out at every time step."""
     if output is None and plot is None:

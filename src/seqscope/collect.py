@@ -75,7 +75,9 @@ def collect(
         raise DataError(f"The batch size is {batch_size!r}: expected a whole number, 1 or more.")
     size = batch_size or _rows_for(feed, sequences, readings, capture)
     kept: dict[str, Collected] = {}
-    batches = progress.tracked(_sized(batches_for(feed, sequences, readings, capture, size)), total=len(sequences), what="Running", show=show_progress)
+    batches = progress.tracked(
+        _sized(batches_for(feed, sequences, readings, capture, size)), total=len(sequences), what="Running", show=show_progress
+    )
     with _Writer() as writer:
         for batch in batches:
             values = _without_filling(_checked_values(feed, batch, readings, capture), readings, batch)

@@ -68,8 +68,8 @@ def run(folder: Path, *, framework: str = "torch", force: bool = False) -> Demo:
         lead="A recurrent network with 100 hidden units tells nine speakers apart by how they utter two Japanese vowels. Here is one "
         "utterance on its way through it, at every time step.",
         sections=sections,
-        made_from=f"Network: seqscope.zoo.japanese_vowels({framework!r}), weights shipped with the package. Data: Japanese Vowels, test set "
-        "(Kudo, Toyama and Shimbo 1999, UCI Machine Learning Repository, CC BY 4.0).",
+        made_from=f"Network: seqscope.zoo.japanese_vowels({framework!r}), weights shipped with the package. Data: Japanese Vowels, test "
+        "set (Kudo, Toyama and Shimbo 1999, UCI Machine Learning Repository, CC BY 4.0).",
     )
     return Demo(scope.layers, files)
 

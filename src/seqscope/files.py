@@ -117,8 +117,8 @@ def open_model(source: str, weights: Path | None = None, *, framework: str = "to
     Parameters
     ----------
     source : str
-        A name of the zoo, a `.keras` file, or `module:callable`, a function or class that makes the model when called with nothing; modules are looked
-        for in the current folder too.
+        A name of the zoo, a `.keras` file, or `module:callable`, a function or class that makes the model when called with nothing;
+        modules are looked for in the current folder too.
     framework : str
         What a network of the zoo is made of.
     weights : Path, optional

@@ -13,7 +13,7 @@ import xarray as xr
 from seqscope import labelled, layouts
 from seqscope.axes import OUTPUT_VALUE
 from seqscope.collect import Collected, collect, few_rows
-from seqscope.engines.base import Engine, HasKernels, engine_for
+from seqscope.engines.base import Engine, HasKernels, engine_for, open_file
 from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
 from seqscope.kernels import convolution, spacing
 from seqscope.layers import Layers
@@ -149,7 +149,7 @@ class Scope:
         """
         with _verb(lambda: self._describe("predict", X)):
             sequences, feed = self._specimen.take_in(X)
-            reading = self._specimen.readings(feed, sequences, ())[OUTPUT_VALUE]
+            reading = self._specimen.readings(feed, sequences, (OUTPUT_VALUE,))[OUTPUT_VALUE]
             if isinstance(reading, LayerError):
                 raise ModelError(f"The model's output {reading.message}.")
             found = collect(feed, sequences, {OUTPUT_VALUE: reading}, (), batch_size=batch_size, show_progress=progress)

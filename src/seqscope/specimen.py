@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from seqscope import labelled, layouts
-from seqscope.axes import OUTPUT_VALUE, Reading, read_axes
+from seqscope.axes import Reading, read_axes
 from seqscope.collect import Collected
 from seqscope.engines.base import Engine
 from seqscope.errors import LayerError, ModelError
@@ -122,14 +122,14 @@ class Specimen:
 
     # What its values are
 
-    def readings(self, feed: Feed, sequences: Sequences, capture: Sequence[str]) -> Readings:
-        """The axes of the wanted layers and of the output (under `OUTPUT_VALUE`)."""
+    def readings(self, feed: Feed, sequences: Sequences, wanted: Sequence[str]) -> Readings:
+        """The axes of the wanted layers' values; of the model's output where `OUTPUT_VALUE` is wanted."""
         known = {layer_of(address) for address in self._readings}
-        fresh = [name for name in capture if name not in known]
-        if fresh or OUTPUT_VALUE not in self._readings:
+        fresh = [name for name in wanted if name not in known]
+        if fresh:
             found = read_axes(feed, next(sequences.batches(N_TRIED)).values, fresh)
             self._readings = {**self._readings, **found}  # a new dict: another thread may be going through the old one
-        return {address: reading for address, reading in self._readings.items() if layer_of(address) in ("", *capture)}
+        return {address: reading for address, reading in self._readings.items() if layer_of(address) in wanted}
 
     def place_steps(
         self, feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], found: Mapping[str, Collected]

@@ -105,14 +105,15 @@ class _Seeing:
 
     def _value(self, seen: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """What the stand-in gives: 1 or `RAISED`, times a number near 1 for each place along the last axis."""
-        level = np.where(seen, np.float32(RAISED), np.float32(1.0))
+        level: np.ndarray = np.where(seen, np.float32(RAISED), np.float32(1.0))
         value: np.ndarray = level if self._gain is None else level * self._gain
         return value.astype(dtype if dtype.kind == "f" else np.float32, copy=False)
 
 
 def _summed(x: np.ndarray, axis: int) -> np.ndarray:
     """The sum along an axis, which is kept, with seeded weights that no change cancels in; what is not finite counts as large."""
-    weights = np.random.default_rng(x.shape[axis]).uniform(0.5, 1.0, x.shape[axis]).astype(x.dtype if x.dtype.kind == "f" else np.float64)
+    random = np.random.default_rng(x.shape[axis])
+    weights: np.ndarray = np.asarray(random.uniform(0.5, 1.0, x.shape[axis]), x.dtype if x.dtype.kind == "f" else np.float64)
     along = np.moveaxis(x, axis, -1)
     found = along @ weights
     if not np.isfinite(found).all():

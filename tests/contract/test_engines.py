@@ -6,9 +6,9 @@ In the main process on torch; `tests/engines/test_backends.py` runs it again for
 import numpy as np
 import pytest
 import xarray as xr
-from contract_makers import CHANNELS, ENGINE, UNITS, convolution, recurrent
 
 import seqscope as sq
+from contract_makers import CHANNELS, ENGINE, UNITS, convolution, recurrent
 
 DTYPE = "float64" if ENGINE == "torch" else "float32"
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}[DTYPE]

@@ -23,7 +23,12 @@ def _same_weights_in_every_run():
 
 def data(*lengths, channels=3):
     random = np.random.default_rng(1)
-    return [random.standard_normal((length, channels)).astype(np.float32) for length in lengths or (6, 4, 6, 9, 4)]
+    return [random.standard_normal((length, channels)).astype(np.float32) for length in lengths or (6, 9, 6)]
+
+
+def some(*cases):
+    """The cases of a test: on jax the first one alone, since every shape of every model is compiled."""
+    return cases[:1] if BACKEND == "jax" else cases
 
 
 def run(model, x, **options):
@@ -49,7 +54,7 @@ def check(scope, name, expected, X):
     return whole
 
 
-@pytest.mark.parametrize("make", [kl.LSTM, kl.GRU, kl.SimpleRNN])
+@pytest.mark.parametrize("make", some(kl.LSTM, kl.GRU, kl.SimpleRNN))
 def test_sequential_that_reads_the_last_step_gives_every_step(make):
     model = keras.Sequential([keras.Input((None, 3)), make(4, name="rnn"), kl.Dense(2)])
     whole = check(sq.Scope(model), "rnn", lambda x: with_sequences(model.layers[0], x), data())
@@ -88,7 +93,7 @@ def test_subclassed_and_nested_models_have_dotted_names():
 
 def test_subclassed_model_that_never_ran_is_built_from_the_data():
     scope = sq.Scope(Subclassed())
-    assert scope.activations(data(), "rnn").sizes == {"sample": 5, "step": 8, "unit": 5}
+    assert scope.activations(data(), "rnn").sizes == {"sample": 3, "step": 8, "unit": 5}
     assert scope.layers.n_params == sum(weight.size for weight in scope.model.get_weights())
 
 
@@ -106,7 +111,7 @@ def test_sequential_that_was_called_on_one_batch_takes_others():
     check(sq.Scope(model), "rnn", lambda x: with_sequences(model.layers[0], x), data())
 
 
-@pytest.mark.parametrize("merge", ["concat", "sum", "ave", "mul"])
+@pytest.mark.parametrize("merge", some("concat", "sum", "ave", "mul"))
 @pytest.mark.parametrize("sequences", [False, True])
 def test_bidirectional_layer_gives_every_step_of_both_ways(merge, sequences):
     layer = kl.Bidirectional(kl.LSTM(4, name="cell", return_sequences=sequences), merge_mode=merge, name="both")
@@ -149,7 +154,7 @@ def test_masking_equals_the_sequence_alone():
     model = keras.Sequential([keras.Input((None, 3)), kl.Masking(name="mask"), kl.LSTM(4, name="rnn"), kl.Dense(2)])
     scope, X = sq.Scope(model), data()
     check(scope, "rnn", lambda x: with_sequences(model.layers[1], x), X)
-    padded = np.zeros((5, 9, 3), np.float32)
+    padded = np.zeros((3, 9, 3), np.float32)
     for row, x in enumerate(X):
         padded[row, : len(x)] = x
     np.testing.assert_allclose(scope.predict(padded), scope.predict(X), atol=2e-6)
@@ -183,7 +188,7 @@ def test_several_outputs():
     model = keras.Model(x, {"first": kl.Dense(2, name="one")(hidden), "second": kl.Dense(3, name="two")(hidden)})
     scope = sq.Scope(model)
     assert scope.predict(data()).attrs["tensor"] == "the first of 2 that the model gives"
-    assert scope.activations(data(), "two").sizes == {"sample": 5, "unit": 3}
+    assert scope.activations(data(), "two").sizes == {"sample": 3, "unit": 3}
 
 
 def test_layer_of_several_tensors_has_a_name_for_each():
@@ -201,10 +206,10 @@ def test_layer_of_several_tensors_has_a_name_for_each():
 
 def test_states_that_a_layer_returns_are_no_value_of_it():
     x = keras.Input((None, 3))
-    hidden, h, c = kl.LSTM(4, return_sequences=True, return_state=True, name="rnn")(x)
+    _, h, c = kl.LSTM(4, return_sequences=True, return_state=True, name="rnn")(x)
     model = keras.Model(x, kl.Dense(2)(kl.Concatenate()([h, c])))
     whole = sq.Scope(model).activations(data(), "rnn")
-    assert whole.sizes == {"sample": 5, "time": 9, "unit": 4}
+    assert whole.sizes == {"sample": 3, "time": 9, "unit": 4}
     np.testing.assert_allclose(sq.Scope(model).predict(data()), [run(model, x) for x in data()], atol=2e-6)
 
 
@@ -238,7 +243,7 @@ def test_stateful_model_starts_from_zero_and_keeps_its_states(batch):
     assert scope.layers.n_params == 4 * 4 * 8 + 10  # states are no parameters
 
 
-@pytest.mark.parametrize("cell", [kl.LSTMCell, kl.GRUCell, kl.SimpleRNNCell])
+@pytest.mark.parametrize("cell", some(kl.LSTMCell, kl.GRUCell, kl.SimpleRNNCell))
 def test_cell_in_an_rnn_gives_every_step_and_is_refused_by_name_inside(cell):
     model = keras.Sequential([keras.Input((None, 3)), kl.RNN(cell(4, name="cell"), name="rnn"), kl.Dense(2)])
     scope = sq.Scope(model)
@@ -261,7 +266,7 @@ class Scanned(kl.Layer):
 
     def call(self, x):
         steps = ops.transpose(x, (1, 0, 2))
-        return ops.transpose(ops.scan(lambda carry, step: (carry, self.inner(step)), ops.zeros(()), steps)[1], (1, 0, 2))
+        return ops.transpose(ops.scan(lambda carry, step: (carry, self.inner(step)), ops.zeros_like(steps[0]), steps)[1], (1, 0, 2))
 
 
 def test_layer_inside_a_scan_is_seen_or_refused_by_name_and_the_rest_is_seen():
@@ -295,7 +300,7 @@ def test_embedding_takes_tokens():
 
 def test_attention_gives_what_it_attended_to():
     x = keras.Input((None, 4))
-    attended, scores = kl.MultiHeadAttention(2, 3, name="attention")(x, x, return_attention_scores=True)
+    attended, _ = kl.MultiHeadAttention(2, 3, name="attention")(x, x, return_attention_scores=True)
     model = keras.Model(x, kl.GlobalAveragePooling1D()(attended))
     layer = model.get_layer("attention")
     X = data(channels=4)
@@ -311,7 +316,9 @@ def test_dropout_is_off_and_noise_of_a_layer_is_said_to_be_noise():
 
 @pytest.mark.skipif(BACKEND == "jax", reason="float64 needs jax_enable_x64")
 def test_float64_model_is_run_in_float64():
-    model = keras.Sequential([keras.Input((None, 3), dtype="float64"), kl.LSTM(4, dtype="float64", name="rnn"), kl.Dense(2, dtype="float64")])
+    model = keras.Sequential(
+        [keras.Input((None, 3), dtype="float64"), kl.LSTM(4, dtype="float64", name="rnn"), kl.Dense(2, dtype="float64")]
+    )
     assert sq.Scope(model).activations(data(), "rnn").dtype == np.float64
 
 
@@ -421,13 +428,13 @@ def test_framework_error_is_one_sentence():
 
 
 def test_model_of_keras_2_is_refused_in_a_sentence():
-    Layer = type("Layer", (), {"__module__": "tf_keras.src.engine.base_layer"})  # noqa: N806
+    Layer = type("Layer", (), {"__module__": "tf_keras.src.engine.base_layer"})
     with pytest.raises(sq.errors.ModelError, match="Keras 2"):
         engine_for(type("Model", (Layer,), {})())
 
 
 def test_model_made_under_another_backend_is_refused_in_a_sentence():
-    Layer = type("Layer", (), {"__module__": "keras.src.layers.layer"})  # noqa: N806
+    Layer = type("Layer", (), {"__module__": "keras.src.layers.layer"})
     with pytest.raises(sq.errors.ModelError, match=f"another backend than the one that Keras runs on now .{BACKEND}."):
         engine_for(type("Model", (Layer,), {})())
 

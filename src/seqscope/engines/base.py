@@ -213,7 +213,9 @@ def require_framework(framework: str, *, purpose: str) -> None:
         if framework != "keras" or error.name not in ("tensorflow", "jax", "torch"):
             raise
         remedy = f"set the environment variable KERAS_BACKEND to {quoted(there)}" if there else "pip install tensorflow, jax or torch"
-        raise MissingPackageError(f"Keras is set to run on {error.name}, which is not installed: {remedy}, before Python starts.") from error
+        raise MissingPackageError(
+            f"Keras is set to run on {error.name}, which is not installed: {remedy}, before Python starts."
+        ) from error
 
 
 def engine_for(model: Any, *, call: Any = None) -> Engine:

@@ -199,25 +199,28 @@ class KerasEngine:
         native, native_lengths = self._to_tensor(batch), keras.ops.convert_to_tensor(lengths.astype(np.int32))
         variables = self.model.variables
         values = [variable.value for variable in variables] if self._backend.takes_values else []
-        notes = _Notes()
         with self._backend.without_gradients():
             if job.instead:
-                flat = self._body(job, variables, notes)(values, native, native_lengths)
+                notes = _Notes()
+                outputs, seen = self._body(job, variables, notes)(values, native, native_lengths)
             else:
                 key = (job.wanted, job.padded, str(native.dtype), len(batch.shape), tuple(map(id, variables)))
                 if key not in self._compiled:
-                    body = self._body(job, variables, notes)
-                    self._compiled[key] = _Compiled(self._backend.compiled(body, self._free_shape(batch)), notes)
-                    while len(self._compiled) > _MOST_COMPILED:
-                        self._compiled.popitem(last=False)
-                compiled = self._compiled[key]
-                flat, notes = compiled.run(values, native, native_lengths), compiled.notes
-        outputs, seen = flat
+                    self._compiled[key] = self._compile(job, variables, batch)
+                (outputs, seen), notes = self._compiled[key](values, native, native_lengths)
         return {
             "output": dict(zip(notes.outputs, outputs, strict=True)),
             "seen": list(zip(notes.seen, seen, strict=True)),
             "drew_noise": notes.drew_noise,
         }
+
+    def _compile(self, job: _Job, variables: list[Any], batch: np.ndarray) -> _Compiled:
+        while len(self._compiled) >= _MOST_COMPILED:
+            self._compiled.popitem(last=False)
+        notes = _Notes()
+        # Traced without a number of steps, TimeDistributed runs as many of them as there are samples (Keras 3.15).
+        free = None if self._description.stepwise else self._free_shape(batch)
+        return _Compiled(self._backend.compiled(self._body(job, variables, notes), free), notes)
 
     def _body(self, job: _Job, variables: list[Any], notes: _Notes) -> keras_backends.Body:
         """The pass as a function of tensors alone. What is not a tensor is noted while it is traced."""
@@ -233,6 +236,7 @@ class KerasEngine:
                 output = by_place(self._call(self.model, batch, lengths), _tensor_of)
                 after = [scope.get_current_value(seed) for seed in self._description.seeds]
             notes.outputs, notes.seen = list(output), [address for address, _ in watch.seen]
+            notes.n_traces += 1
             notes.drew_noise = any(old is not new for old, new in zip(before, after, strict=True))
             return list(output.values()), [tensor for _, tensor in watch.seen]
 
@@ -303,7 +307,7 @@ class KerasEngine:
         return None
 
     def _found_in_loops(self, job: _Job, batch: np.ndarray, lengths: np.ndarray) -> list[str]:
-        """After a failure: the layers whose values can't leave the trace, found by asking for each alone; none if the model itself fails."""
+        """After a failure: the layers whose values can't leave the trace, each found alone; none if the model itself fails."""
         if not job.wanted or not self._runs(replace(job, wanted=()), batch, lengths):
             return []
         looped = [name for name in job.wanted if not self._runs(replace(job, wanted=(name,)), batch, lengths)]
@@ -351,14 +355,23 @@ class _Notes:
     outputs: list[str] | tuple[()] = ()
     seen: list[str] | tuple[()] = ()
     drew_noise: bool = False
+    n_traces: int = 0
 
 
-@dataclass(frozen=True)
 class _Compiled:
-    """A compiled pass with what its trace noted."""
+    """A compiled pass. What its traces noted is kept by the batch's shape, since a layer may be called once for every step."""
 
-    run: keras_backends.Body
-    notes: _Notes
+    def __init__(self, run: keras_backends.Body, latest: _Notes) -> None:
+        self._run, self._latest = run, latest
+        self._by_shape: dict[tuple[int, ...], _Notes] = {}
+
+    def __call__(self, values: list[Any], batch: Any, lengths: Any) -> tuple[Any, _Notes]:
+        """What the pass gives, and what was noted when it was traced."""
+        n_traces = self._latest.n_traces
+        found = self._run(values, batch, lengths)
+        if self._latest.n_traces > n_traces:
+            self._by_shape[tuple(batch.shape)] = replace(self._latest)
+        return found, self._by_shape.get(tuple(batch.shape), self._latest)
 
 
 @dataclass(frozen=True)
@@ -380,6 +393,8 @@ class _Described:
         All recurrent layers.
     states, seeds : list of variables
         The states of stateful layers, and the states of random generators.
+    stepwise : bool
+        Whether a layer is called once for every step, by a TimeDistributed.
     """
 
     rows: tuple[Layer, ...]
@@ -390,6 +405,7 @@ class _Described:
     recurrent: list[Any]
     states: list[Any]
     seeds: list[Any]
+    stepwise: bool
 
 
 def _describe(model: Any) -> _Described:
@@ -420,7 +436,8 @@ def _describe(model: Any) -> _Described:
     recurrent = [layer for layer in parts if keras_kinds.is_recurrent(layer)]
     states = [state for layer in recurrent if layer.stateful for state in keras.tree.flatten(layer.states or [])]
     seeds = [variable for variable in model.variables if variable.name == "seed_generator_state"]
-    return _Described(tuple(rows), by_name, objects, looped, tuple(hints), recurrent, states, seeds)
+    stepwise = any(keras_kinds.is_time_distributed(layer) for layer in parts)
+    return _Described(tuple(rows), by_name, objects, looped, tuple(hints), recurrent, states, seeds, stepwise)
 
 
 def _walk(model: Any) -> Iterator[tuple[str, Any, str | None, bool]]:

@@ -35,8 +35,14 @@ class Backend(Protocol):
     compiles_shapes: bool
     takes_values: bool
 
-    def compiled(self, body: Body, free: Shape) -> Body:
-        """A fast form of a function; `free` is the batch's shape, None where it may differ from call to call."""
+    def compiled(self, body: Body, free: Shape | None) -> Body:
+        """A fast form of a function.
+
+        Parameters
+        ----------
+        free : tuple or None
+            The batch's shape, None where a size may differ from call to call; None for all of it: trace for each shape anew.
+        """
         ...
 
     def without_gradients(self) -> AbstractContextManager[Any]:
@@ -53,14 +59,15 @@ class Tensorflow:
 
     name, compiles_shapes, takes_values = "tensorflow", False, False
 
-    def compiled(self, body: Body, free: Shape) -> Body:
+    def compiled(self, body: Body, free: Shape | None) -> Body:
+        """One graph where it can be, a graph a shape else."""
         import tensorflow as tf
 
         by_shape = tf.function(lambda batch, lengths: body([], batch, lengths), autograph=False)
-        for_all: list[Any] = []
+        for_all: list[Any] = [by_shape] if free is None else []
 
         def run(values: list[Any], batch: Any, lengths: Any) -> Any:
-            if not for_all:
+            if free is not None and not for_all:
                 signature = tf.TensorSpec(free, batch.dtype), tf.TensorSpec((None,), lengths.dtype)
                 try:
                     for_all.append(by_shape.get_concrete_function(*signature))
@@ -71,9 +78,11 @@ class Tensorflow:
         return run
 
     def without_gradients(self) -> AbstractContextManager[Any]:
-        return nullcontext()  # nothing is kept outside a tape
+        """Nothing to do: gradients are kept on a tape alone."""
+        return nullcontext()
 
     def as_numpy(self, tensor: Any) -> np.ndarray:
+        """A view where the tensor is in main memory and of a type that both have."""
         if "CPU" in tensor.device and tensor.dtype.name in _SHARED_TYPES:
             return np.asarray(memoryview(tensor))
         return np.asarray(tensor.numpy())
@@ -84,16 +93,19 @@ class Jax:
 
     name, compiles_shapes, takes_values = "jax", True, True
 
-    def compiled(self, body: Body, free: Shape) -> Body:
+    def compiled(self, body: Body, free: Shape | None) -> Body:
+        """Compiled at the first call of each shape."""
         import jax
 
         compiled: Body = jax.jit(body)
         return compiled
 
     def without_gradients(self) -> AbstractContextManager[Any]:
+        """Nothing to do: gradients are functions of their own."""
         return nullcontext()
 
     def as_numpy(self, tensor: Any) -> np.ndarray:
+        """A view where the tensor is in main memory."""
         return np.asarray(tensor)
 
 
@@ -102,15 +114,18 @@ class Torch:
 
     name, compiles_shapes, takes_values = "torch", False, False
 
-    def compiled(self, body: Body, free: Shape) -> Body:
+    def compiled(self, body: Body, free: Shape | None) -> Body:
+        """The function itself."""
         return body
 
     def without_gradients(self) -> AbstractContextManager[Any]:
+        """Not inference mode: a tensor that a layer keeps from it could not be used in a later backward pass."""
         import torch
 
         return torch.no_grad()
 
     def as_numpy(self, tensor: Any) -> np.ndarray:
+        """A view where the tensor is in main memory."""
         from seqscope.engines.torch import as_numpy
 
         return as_numpy(tensor)

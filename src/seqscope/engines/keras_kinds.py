@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import layers as kl
 
 from seqscope.engines.base import InputHint
@@ -35,8 +34,8 @@ _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
 
 # Activations that give each place what the same place holds; softmax is none of them.
 _ELEMENTWISE = frozenset(
-    "relu relu6 leaky_relu elu selu gelu silu swish tanh sigmoid hard_sigmoid softplus softsign exponential linear mish celu log_sigmoid "
-    "hard_tanh hard_silu hard_swish".split()
+    ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "softplus", "softsign", "exponential")
+    + ("tanh", "hard_tanh", "sigmoid", "hard_sigmoid", "log_sigmoid", "hard_silu", "hard_swish", "linear")
 )
 
 
@@ -158,21 +157,18 @@ def _attended_size(layer: Any) -> int | None:
 
 def _window(layer: Any) -> Slides | None:
     """The window of a convolution."""
-    last = layer.data_format == "channels_last"
     taps, stride, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]
     wide = dilation * (taps - 1) + 1
-    padding: tuple[int, int] | str = {"valid": (0, 0), "causal": (wide - 1, 0), "same": "same"}[layer.padding]
-    extra = 0
+    time_axis, unit_axis = (-2, -1) if layer.data_format == "channels_last" else (-1, -2)
     if _is(layer, "Conv1DTranspose"):
         if layer.output_padding is not None:
             return None  # where the extra steps go differs between backends
-        over = max(wide - stride, 0)  # as the gradient of a convolution with the same options: Keras pads and crops like this
-        padding, extra = (
-            ((0, 0), max(stride - wide, 0)) if layer.padding == "valid" else ((over // 2, over - over // 2), max(stride - wide, 0))
-        )
-    time_axis, unit_axis = (-2, -1) if last else (-1, -2)
-    transposed = _is(layer, "Conv1DTranspose")
-    return Slides(taps, layer.filters, time_axis, unit_axis, stride, dilation, padding, transposed=transposed, extra=extra)
+        over = max(wide - stride, 0) if layer.padding == "same" else 0  # cut off as a convolution with these options would pad
+        cut, extra = (over // 2, over - over // 2), max(stride - wide, 0)
+        return Slides(taps, layer.filters, time_axis, unit_axis, stride, dilation, cut, transposed=True, extra=extra)
+    before = wide - 1 if layer.padding == "causal" else 0
+    padding: tuple[int, int] | str = "same" if layer.padding == "same" else (before, 0)
+    return Slides(taps, layer.filters, time_axis, unit_axis, stride, dilation, padding)
 
 
 def _activation_of(layer: Any) -> str | None:
@@ -200,24 +196,19 @@ def is_recurrent(layer: Any) -> bool:
     return _is(layer, "RNN")
 
 
-def is_wrapper(layer: Any) -> bool:
-    """Whether a layer is one row with what it wraps, which has a name of its own all the same."""
-    return _is(layer, "Bidirectional", "TimeDistributed")
-
-
 def is_bidirectional(layer: Any) -> bool:
     """Whether a layer runs forward and backward."""
     return _is(layer, "Bidirectional")
 
 
-def is_container(layer: Any) -> bool:
-    """Whether a layer is a model of layers."""
-    return isinstance(layer, keras.Model)
+def is_time_distributed(layer: Any) -> bool:
+    """Whether a layer runs another one at each step."""
+    return _is(layer, "TimeDistributed")
 
 
 def is_atomic(layer: Any) -> bool:
     """Whether a layer is one row with all that is in it."""
-    return is_recurrent(layer) or is_wrapper(layer) or _is(layer, "MultiHeadAttention", "GroupQueryAttention")
+    return is_recurrent(layer) or _is(layer, "Bidirectional", "TimeDistributed", "MultiHeadAttention", "GroupQueryAttention")
 
 
 def gives_main_first(layer: Any) -> bool:
