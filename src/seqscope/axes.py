@@ -14,10 +14,12 @@ from functools import cached_property
 
 import numpy as np
 
+from seqscope.engines.base import StandIn
 from seqscope.errors import DataError, LayerError, ModelError
 from seqscope.feed import N_MORE, N_TRIED, Feed, follows_samples, moved
 from seqscope.labelled import CALL, SAMPLE, TIME, UNIT
 from seqscope.randomness import state_kept
+from seqscope.stand_ins import StandIns
 
 # The model's own output among captured values.
 OUTPUT_VALUE = ""
@@ -102,7 +104,8 @@ def read_axes(feed: Feed, values: np.ndarray, wanted: Sequence[str]) -> dict[str
         if address == OUTPUT_VALUE and address not in wanted:
             continue
         try:
-            readings[address] = _by_kind(known.get(address), calls, probe.n_steps) or probe.read(address)
+            dims = known.get(address)
+            readings[address] = _by_kind(dims, calls, probe.n_steps) or _with_steps_of_its_own(probe.read(address), dims)
         except LayerError as error:
             readings[address] = error
     return readings | {name: LayerError(reason) for name, reason in probe.refused.items()}
@@ -115,6 +118,13 @@ def _by_kind(dims: tuple[str, ...] | None, calls: Sequence[np.ndarray], n_steps:
     shape = dict(zip(dims, calls[0].shape, strict=True))
     told_apart = len({shape[SAMPLE], shape[TIME], shape[UNIT]}) == 3
     return Reading(dims) if told_apart and shape[SAMPLE] == N_TRIED and shape[TIME] == n_steps else None
+
+
+def _with_steps_of_its_own(reading: Reading, dims: tuple[str, ...] | None) -> Reading:
+    """Trust the kind where no axis follows the input's time and the samples are where it says: a decoder's steps, say."""
+    untold = TIME not in reading.dims and any(dim.startswith("axis_") for dim in reading.dims)
+    fits = dims is not None and len(dims) == len(reading.dims) and dims.index(SAMPLE) == reading.dims.index(SAMPLE)
+    return Reading(dims) if untold and fits and dims is not None and reading.folded is None else reading
 
 
 class _Probe:
@@ -148,9 +158,9 @@ class _Probe:
             raise LayerError(f"gives values of shape {answers.base.shape} for {N_TRIED} samples, in which no axis follows the samples")
         return _find_time(replace(reading, several_calls=several_calls), answers, self.n_steps)
 
-    def _run(self, batch: np.ndarray) -> _Values:
+    def _run(self, batch: np.ndarray, instead: Mapping[str, StandIn] | None = None) -> _Values:
         with state_kept():  # so that a model which draws noise draws the same in every run
-            forward = self._feed.forward(batch, self._capture)
+            forward = self._feed.forward(batch, self._capture, instead=instead)
         self.refused = forward.refused
         return {OUTPUT_VALUE: [forward.output], **forward.captured}
 
@@ -158,13 +168,25 @@ class _Probe:
     def _runs(self) -> dict[str, _Values | None]:
         """The changed batches, run once, when the first value needs them."""
         batch = self._batch
-        sample, early, late = (np.zeros(batch.shape[:2], bool) for _ in range(3))
-        part = max(1, self.n_steps // 8)  # a few steps: convolutions and pooling may leave the very last ones out
-        sample[1], early[:, :part], late[:, -part:] = True, True, True
-        changes = {"sample": sample, "early": early, "late": late}
-        runs: dict[str, _Values | None] = {name: self._run(_change(batch, where)) for name, where in changes.items()}
+        sample = np.zeros(batch.shape[:2], bool)
+        sample[1] = True
         more = np.concatenate([batch, _change(batch, np.ones(batch.shape[:2], bool))])[:N_MORE]
-        return runs | {"more": self._run(more), "resized": self._resized()}
+        runs: dict[str, _Values | None] = {"sample": self._run(_change(batch, sample)), "more": self._run(more)}
+        runs["resized"] = self._resized()
+        return runs | (self._ends_changed() if runs["resized"] is None else {})
+
+    def _ends_changed(self) -> dict[str, _Values | None]:
+        """What a change of the first steps moves, and one of the last steps: all that they can, where stand-ins pass on all they see."""
+        early, late = (np.zeros(self._batch.shape[:2], bool) for _ in range(2))
+        part = max(1, self.n_steps // 8)  # a few steps: convolutions and pooling may leave the very last ones out
+        early[:, :part], late[:, -part:] = True, True
+        changed = {"early": _change(self._batch, early), "late": _change(self._batch, late)}
+        stand_ins = StandIns(self._feed.engine.by_name, memory=True)
+        try:
+            plain = self._run(self._batch, stand_ins.begin(is_plain=True))
+            return {"plain": plain} | {name: self._run(batch, stand_ins.begin(is_plain=False)) for name, batch in changed.items()}
+        except (ModelError, DataError, LayerError):  # a model that does not bear them: as it is
+            return {"plain": self.base} | {name: self._run(batch) for name, batch in changed.items()}
 
     def _resized(self) -> _Values | None:
         """Run a longer batch, or a shorter one; a model of a fixed length runs on neither."""
@@ -217,18 +239,21 @@ class _Answers:
     Attributes
     ----------
     base : array
-    sample, early, late : array or None
-        After a change of one sample, of the first steps, of the last steps.
+    sample : array or None
+        After a change of one sample.
     more, resized : array or None
         For more samples, for another length.
+    plain, early, late : array or None
+        Where the model takes no other length: with stand-ins for its layers, and then after a change of the first steps, of the last.
     """
 
     base: np.ndarray
     sample: np.ndarray | None
     more: np.ndarray | None
-    early: np.ndarray | None
-    late: np.ndarray | None
     resized: np.ndarray | None
+    plain: np.ndarray | None = None
+    early: np.ndarray | None = None
+    late: np.ndarray | None = None
 
     def unfolded(self, axis: int, *, sample_first: bool) -> _Answers:
         """The same with samples and steps taken apart in one axis."""
@@ -244,9 +269,10 @@ class _Answers:
 
     def moved(self, changed: np.ndarray | None, axis: int) -> np.ndarray:
         """Which positions along an axis answered to a change; none where the change altered the shape."""
-        if changed is None or changed.shape != self.base.shape:
+        before = self.base if changed is self.sample else self.plain
+        if changed is None or before is None or changed.shape != self.base.shape or before.shape != self.base.shape:
             return np.zeros(self.base.shape[axis], bool)
-        return moved(self.base, changed, axis)
+        return moved(before, changed, axis)
 
 
 def _find_samples(answers: _Answers) -> tuple[Reading, _Answers]:
@@ -297,8 +323,11 @@ def _clock(answers: _Answers, left: Sequence[int], n_steps: int, *, several_call
 
 
 def _answers_in_order(answers: _Answers, axis: int) -> bool:
-    """Whether the first steps move the axis from its beginning, the last ones to its end, and not both the whole of it."""
+    """Whether the first steps move the axis from its beginning, the last ones to its end, and not both the whole of it.
+
+    There may be holes, as dilation makes them.
+    """
     first, last = answers.moved(answers.early, axis), answers.moved(answers.late, axis)
-    is_prefix = first[0] and not (np.diff(first.astype(int)) > 0).any()
-    is_suffix = last[-1] and not (np.diff(last.astype(int)) < 0).any()
-    return bool(is_prefix and is_suffix and not (first.all() and last.all()))
+    if not (first[0] and last[-1]) or (first.all() and last.all()):
+        return False
+    return bool(np.flatnonzero(first).mean() < np.flatnonzero(last).mean())

@@ -6,13 +6,13 @@ output, and changing one of them changes its own part of it and no other. That h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from seqscope import layouts
-from seqscope.engines.base import Engine, Forward
+from seqscope.engines.base import Engine, Forward, StandIn
 from seqscope.errors import DataError, ModelError, quoted
 from seqscope.randomness import state_kept
 
@@ -44,7 +44,14 @@ class Feed:
     rows_in_order: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     bears_padding: dict[tuple[str, ...], bool] = field(default_factory=dict, compare=False, repr=False)
 
-    def forward(self, values: np.ndarray, capture: Sequence[str] = (), own_lengths: np.ndarray | None = None) -> Forward:
+    def forward(
+        self,
+        values: np.ndarray,
+        capture: Sequence[str] = (),
+        own_lengths: np.ndarray | None = None,
+        *,
+        instead: Mapping[str, StandIn] | None = None,
+    ) -> Forward:
         """Run sequences, (sample, time, channel) or (sample, time), of one length unless each has its own.
 
         Raises
@@ -58,7 +65,8 @@ class Feed:
             raise self._wrong_kind(values)
         lengths = np.full(values.shape[0], values.shape[1], np.int64) if own_lengths is None else own_lengths
         try:
-            return self.engine.forward(layouts.to_model(values, self.layout), lengths, capture, padded=own_lengths is not None)
+            batch = layouts.to_model(values, self.layout)
+            return self.engine.forward(batch, lengths, capture, instead=instead, padded=own_lengths is not None)
         except ModelError as error:
             raise self._explained(values, error) from (error.__cause__ or error)
 

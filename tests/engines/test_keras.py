@@ -459,3 +459,66 @@ def test_zoo_network_gives_the_numbers_of_the_torch_one():
             found, expected = (scope.activations(X[:40], name) for scope in (ours, theirs))
             assert found.dims == expected.dims
             np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def seen_by_raising(model, name, n_steps):
+    """First and last input step that each step of a layer answers to: the real layers, all weights positive, one step raised at a time."""
+    for layer in model.layers:
+        layer.set_weights([np.abs(weight) + 0.1 for weight in layer.get_weights()])
+    part = keras.Model(model.inputs[0], model.get_layer(name).output)
+    batch = np.repeat(1 + np.abs(data(n_steps)[0])[None], n_steps + 1, axis=0)
+    batch[np.arange(n_steps), np.arange(n_steps)] += 1
+    values = ops.convert_to_numpy(part(batch))
+    moved = (np.abs(values[:-1] - values[-1]) > 1e-5 * values.max()).any(axis=-1).T  # (step, input step)
+    return moved.argmax(axis=1), n_steps - 1 - moved[:, ::-1].argmax(axis=1)
+
+
+@pytest.mark.parametrize("stride", some(1, 3))
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_steps_of_convolution_and_pooling_lie_over_what_they_see(padding, stride):
+    x = keras.Input((29, 3))
+    hidden = kl.Conv1D(4, 4, padding=padding, strides=stride, name="conv")(x)
+    hidden = kl.AveragePooling1D(3, 2, padding="same", name="pool")(hidden)
+    hidden = kl.Add(name="sum")([hidden, kl.Conv1D(4, 3, padding="causal", dilation_rate=2, activation="relu", name="side")(hidden)])
+    hidden = kl.Conv1DTranspose(4, 3, strides=2, padding=padding, name="up")(hidden)
+    model = keras.Model(x, kl.UpSampling1D(2, name="twice")(hidden))
+    scope, X = sq.Scope(model), np.stack(data(29, 29))
+    for name in ("conv", "pool", "side", "sum", "up", "twice"):
+        found = scope.activations(X, name)
+        start, end = seen_by_raising(model, name, 29)
+        if "time" in found.dims:
+            assert (start <= np.arange(29)).all()
+            assert (end >= np.arange(29)).all()
+        else:
+            np.testing.assert_array_equal(found.time_start, start)
+            np.testing.assert_array_equal(found.time_end, end)
+
+
+def test_the_net_of_two_convolutions_has_its_lengths_parameters_and_windows():
+    stack = [kl.Conv1D(128, 9, name="conv1d_1"), kl.BatchNormalization(), kl.ReLU(), kl.MaxPooling1D(5), kl.Conv1D(128, 9, name="conv1d_2")]
+    stack += [kl.BatchNormalization(), kl.ReLU(), kl.MaxPooling1D(5, name="pool"), kl.Flatten(), kl.Dense(300, activation="softmax")]
+    scope = sq.Scope(keras.Sequential([keras.Input((300, 9)), *stack]))
+    assert [layer.n_params for layer in scope.layers] == [10496, 512, 0, 0, 147584, 512, 0, 0, 0, 384300]
+    assert "543,404 parameters, 512 not trainable" in str(scope.layers)
+    assert [layer.shape[0] for layer in scope.layers[:8]] == [292, 292, 292, 58, 50, 50, 50, 10]
+    found = scope.activations(data(300, channels=9), "conv1d_2")
+    assert [int(found[name][place]) for name, place in [("time_start", 0), ("time_end", 0), ("time_start", -1), ("time_end", -1)]] == [
+        0,
+        52,
+        245,
+        297,
+    ]
+    last = scope.activations(data(300, channels=9), "pool").isel(step=-1)
+    assert (int(last.time_start), int(last.time_end)) == (225, 297)
+
+
+def test_step_of_an_encoder_and_of_its_decoder():
+    x = keras.Input((None, 3))
+    hidden = kl.RepeatVector(4)(kl.LSTM(3, name="encoder")(kl.Conv1D(3, 2, strides=2, name="conv")(x)))
+    scope = sq.Scope(keras.Model(x, kl.LSTM(3, return_sequences=True, name="decoder")(hidden)))
+    (x,) = data(12)
+    encoder, decoder = scope.activations(x, "encoder"), scope.activations(x, "decoder")
+    np.testing.assert_array_equal(encoder.time_start, np.zeros(6))
+    np.testing.assert_array_equal(encoder.time_end, 2 * np.arange(6) + 1)
+    np.testing.assert_array_equal(decoder.time_start, np.zeros(4))
+    np.testing.assert_array_equal(decoder.time_end, np.full(4, 11))

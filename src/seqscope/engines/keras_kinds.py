@@ -34,8 +34,29 @@ _KINDS: tuple[tuple[tuple[str, ...], str], ...] = (
 
 # Activations that give each place what the same place holds; softmax is none of them.
 _ELEMENTWISE = frozenset(
-    ("relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish", "softplus", "softsign", "exponential")
-    + ("tanh", "hard_tanh", "sigmoid", "hard_sigmoid", "log_sigmoid", "hard_silu", "hard_swish", "linear")
+    (
+        "relu",
+        "relu6",
+        "leaky_relu",
+        "elu",
+        "selu",
+        "celu",
+        "gelu",
+        "silu",
+        "swish",
+        "mish",
+        "softplus",
+        "softsign",
+        "exponential",
+        "tanh",
+        "hard_tanh",
+        "sigmoid",
+        "hard_sigmoid",
+        "log_sigmoid",
+        "hard_silu",
+        "hard_swish",
+        "linear",
+    )
 )
 
 
