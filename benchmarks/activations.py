@@ -1,10 +1,13 @@
-"""The hidden states of a whole data set: seqscope against the bare forward pass and against other tools, in one run.
+"""What a layer gives over a whole data set: seqscope against the bare forward pass and against other tools, in one run.
 
-LSTM(12, 100) read by a dense layer, 2,000 sequences of 100 steps, batches of 64, one thread. Each tool is timed in turn with the bare
-forward pass (A B A B ...) and the median of the ratios is given; all tools hand over one array (2000, 100, 100), checked to be equal.
-Peak memory is that of a process of its own, over what it held before, less the result's own 80 MB.
+torch: LSTM(12, 100) read by a dense layer, 2,000 sequences of 100 steps. Keras on each backend: the same, and two convolutions of 128
+filters on 2,000 sequences of 300 steps and 9 channels, against the compiled forward pass; and 200 distinct lengths against one length
+of as many steps. Batches of 64, one thread, each engine in a process of its own. Each tool is timed in turn with the bare pass
+(A B A B ...) and the median of the ratios is given; all tools hand over one array, checked to be equal. Peak memory is that of a
+process of its own, over what it held before, less the result's own 80 MB.
 
-    python benchmarks/activations.py                # the table
+    python benchmarks/activations.py                     # every table
+    python benchmarks/activations.py --engine jax        # torch, tensorflow, jax, keras-torch
     python benchmarks/activations.py --rounds 15
 """
 
@@ -20,7 +23,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# Read when a framework is loaded, so before any import of one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
 import numpy as np
 import torch
@@ -165,30 +171,32 @@ def _status(field: str) -> float:
     return int(line.split()[1]) * 1024 / 1e6
 
 
-def main() -> None:
-    """Time, check and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9, help="pairs of runs a tool")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (two only with OMP_WAIT_POLICY=PASSIVE)")
-    parser.add_argument("--peak", metavar="METHOD", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    if options.peak:
-        report_peak(options.peak)
-        return
+def timed(bare: Callable[[], object], tool: Callable[[], object], rounds: int) -> list[tuple[float, float]]:
+    """A tool in turn with the bare pass."""
+    return [(seconds(bare), seconds(tool)) for _ in range(rounds)]
+
+
+def row(name: str, pairs: list[tuple[float, float]]) -> list[str]:
+    """The figures of one tool: seconds, ratio, lowest to highest."""
+    ratios = [taken / bare for bare, taken in pairs]
+    taken = float(np.median([taken for _, taken in pairs]))
+    return [name, f"{taken:.3f}", f"{np.median(ratios):.2f}", f"{min(ratios):.2f} to {max(ratios):.2f}"]
+
+
+def table_of(title: str, *headings: str) -> Table:
+    """A table with one column of names."""
+    table = Table(title=title)
+    for heading in ("", *headings):
+        table.add_column(heading, justify="left" if not heading else "right")
+    return table
+
+
+def torch_table(rounds: int) -> Table:
+    """The LSTM in torch, with memory."""
     contenders = Contenders()
     expected = contenders.hook()
-    table = Table(
-        title=f"Hidden states of {N_SEQUENCES} x {N_STEPS} steps, LSTM({N_CHANNELS}, {N_UNITS}), batch {BATCH}, {options.threads} thread"
-    )
-    for heading in (
-        "",
-        "seconds (median)",
-        "times the bare pass (median of pairs)",
-        "lowest to highest",
-        "peak over the result, MB",
-    ):
-        table.add_column(heading, justify="left" if not heading else "right")
+    title = f"torch: hidden states of {N_SEQUENCES} x {N_STEPS} steps, LSTM({N_CHANNELS}, {N_UNITS}), batch {BATCH}"
+    table = table_of(title, *FIGURES, "peak over the result, MB")
     bare_times: list[float] = []
     for name, (method, package) in TOOLS.items():
         if package is not None and importlib.util.find_spec(package) is None:
@@ -196,19 +204,80 @@ def main() -> None:
             continue
         tool = getattr(contenders, method)
         np.testing.assert_array_equal(tool(), expected)  # also the warm-up
-        pairs = [(seconds(contenders.bare), seconds(tool)) for _ in range(options.rounds)]
-        ratios = [taken / bare for bare, taken in pairs]
+        pairs = timed(contenders.bare, tool, rounds)
         bare_times += [bare for bare, _ in pairs]
-        table.add_row(
-            name,
-            f"{np.median([taken for _, taken in pairs]):.3f}",
-            f"{np.median(ratios):.2f}",
-            f"{min(ratios):.2f} to {max(ratios):.2f}",
-            f"{peak_megabytes(method):.0f}",
-        )
+        table.add_row(*row(name, pairs), f"{peak_megabytes(method):.0f}")
     table.add_row(BARE, f"{np.median(bare_times):.3f}", "1.00", "", f"{peak_megabytes('bare'):.0f}")
-    Console(width=130).print(table)
-    print(f"torch {torch.__version__}, one batch of the layer's values: {BATCH * N_STEPS * N_UNITS * 4 / 1e6:.1f} MB")
+    return table
+
+
+def keras_table(net: str, rounds: int) -> Table:
+    """A net in Keras, on the backend of this process."""
+    import keras
+    from keras_contenders import TOOLS as KERAS_TOOLS
+    from keras_contenders import KerasContenders
+
+    contenders = KerasContenders(net, N_SEQUENCES)
+    table = table_of(f"Keras {keras.__version__} on {keras.backend.backend()}: {net}, {contenders.X.shape}, batch {BATCH}", *FIGURES)
+    expected = contenders.predict()
+    contenders.bare()
+    bare_times: list[float] = []
+    for name, method in KERAS_TOOLS.items():
+        tool = getattr(contenders, method)
+        try:
+            np.testing.assert_allclose(tool(), expected, atol=1e-4)  # also the warm-up
+        except (ImportError, AttributeError) as error:
+            table.add_row(name, f"does not run: {type(error).__name__}", "", "")
+            continue
+        pairs = timed(contenders.bare, tool, rounds)
+        bare_times += [bare for bare, _ in pairs]
+        table.add_row(*row(name, pairs))
+    table.add_row(f"{BARE}, compiled", f"{np.median(bare_times):.3f}", "1.00", "")
+    return table
+
+
+def lengths_table(engine: str, rounds: int) -> Table:
+    """200 distinct lengths against one: on a scope that is new, compilations and all, and again."""
+    from keras_contenders import lstm, ragged
+
+    many, one = (sq.Sequences(data) for data in ragged(200))
+    model, layer = (Net().eval(), "recurrent.lstm") if engine == "torch" else lstm()[:2]
+    table = table_of(f"{engine}: LSTM, 2000 sequences of 200 lengths (50 to 249 steps) against one length of as many steps", *FIGURES)
+    sq.Scope(model).activations(one, layer)  # what the framework does once in a process
+    fresh = timed(lambda: sq.Scope(model).activations(one, layer), lambda: sq.Scope(model).activations(many, layer), max(1, rounds // 3))
+    table.add_row(*row("first call", fresh))
+    scope = sq.Scope(model)
+    for data in (one, many):
+        scope.activations(data, layer)
+    table.add_row(*row("again", timed(lambda: scope.activations(one, layer), lambda: scope.activations(many, layer), rounds)))
+    return table
+
+
+FIGURES = ("seconds (median)", "ratio (median of pairs)", "lowest to highest")
+ENGINES = {"torch": "torch", "tensorflow": "tensorflow", "jax": "jax", "keras-torch": "torch"}
+
+
+def main() -> None:
+    """Time, check and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=9, help="pairs of runs a tool")
+    parser.add_argument("--engine", choices=ENGINES, help="one engine alone; default: each in a process of its own")
+    parser.add_argument("--peak", metavar="METHOD", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.peak:
+        report_peak(options.peak)
+    elif options.engine is None:
+        for engine, backend in ENGINES.items():
+            command = [sys.executable, __file__, "--engine", engine, "--rounds", str(options.rounds)]
+            subprocess.run(command, check=True, env=os.environ | {"KERAS_BACKEND": backend})
+    else:
+        os.environ["KERAS_BACKEND"] = ENGINES[options.engine]
+        console = Console(width=130)
+        tables = [lambda: torch_table(options.rounds)] if options.engine == "torch" else []
+        tables += [] if options.engine == "torch" else [lambda net=net: keras_table(net, options.rounds) for net in ("LSTM", "Conv1D")]
+        for make in [*tables, lambda: lengths_table(options.engine, options.rounds)]:
+            console.print(make())
 
 
 if __name__ == "__main__":

@@ -173,9 +173,11 @@ class _Probe:
         more = np.concatenate([batch, _change(batch, np.ones(batch.shape[:2], bool))])[:N_MORE]
         runs: dict[str, _Values | None] = {"sample": self._run(_change(batch, sample)), "more": self._run(more)}
         runs["resized"] = self._resized()
-        return runs | (self._ends_changed() if runs["resized"] is None else {})
+        if runs["resized"] is None:
+            runs.update(self._ends_changed())
+        return runs
 
-    def _ends_changed(self) -> dict[str, _Values | None]:
+    def _ends_changed(self) -> dict[str, _Values]:
         """What a change of the first steps moves, and one of the last steps: all that they can, where stand-ins pass on all they see."""
         early, late = (np.zeros(self._batch.shape[:2], bool) for _ in range(2))
         part = max(1, self.n_steps // 8)  # a few steps: convolutions and pooling may leave the very last ones out

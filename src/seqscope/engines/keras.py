@@ -61,7 +61,8 @@ class KerasEngine:
         self._backend = _backend_of(model)
         self._compiled: OrderedDict[Any, _Compiled] = OrderedDict()
         self._in_loops: set[str] = set()  # layers found to run inside a loop of the framework's own
-        self._described: tuple[int, _Described] | None = None
+        self._variables = model.variables
+        self._described = _describe(model)
 
     @staticmethod
     def takes(model: Any) -> bool:
@@ -87,7 +88,7 @@ class KerasEngine:
     @property
     def layouts(self) -> tuple[str, ...]:
         """Samples first, as Keras has them; channels last unless a layer says otherwise."""
-        first = any(getattr(layer, "data_format", None) == "channels_first" for layer in self._description.objects.values())
+        first = any(getattr(layer, "data_format", None) == "channels_first" for layer in self._described.objects.values())
         return ("NTC", "NCT", "NT") if first else ("NTC", "NT")
 
     @property
@@ -100,28 +101,27 @@ class KerasEngine:
     @property
     def layers(self) -> tuple[Layer, ...]:
         """The layers in the order in which the model holds them."""
-        return self._description.rows
+        return self._refreshed().rows
 
     @property
     def by_name(self) -> Mapping[str, Layer]:
         """Layers and containers by name, cells of recurrent layers too: asking for one tells why it can't be seen."""
-        return self._description.by_name
+        return self._refreshed().by_name
 
     @property
     def input_hints(self) -> tuple[InputHint, ...]:
         """What the model says that it takes, else what each of its layers takes."""
         inputs = [] if self._told_how else self._inputs
         declared = [hint for hint in map(self._declared_hint, inputs) if hint is not None]
-        return tuple(declared) if inputs else self._description.hints
+        return tuple(declared) if inputs else self._refreshed().hints
 
-    @property
-    def _description(self) -> _Described:
-        """Made again where layers were built since: a model that never ran has no weights yet."""
-        n_variables = len(self.model.variables)
-        if self._described is None or self._described[0] != n_variables:
+    def _refreshed(self) -> _Described:
+        """What the model is made of; looked at again where layers were built since, as one that never ran has no weights yet."""
+        self._variables = self.model.variables
+        if len(self._variables) != self._described.n_variables:
             with one_at_a_time:
-                self._described = n_variables, _describe(self.model)
-        return self._described[1]
+                self._described = _describe(self.model)
+        return self._described
 
     @property
     def _inputs(self) -> list[_Declared]:
@@ -135,20 +135,20 @@ class KerasEngine:
         except (AttributeError, ValueError):
             return []
         declared = [_Declared(tensor.name, tuple(tensor.shape)) for tensor in tensors]
-        if self._description.states:
+        if self._described.states:
             return declared
         return [_Declared(one.name, (None, None, *one.shape[2:])) if one.shape[0] is not None else one for one in declared]
 
     def _declared_hint(self, declared: _Declared) -> InputHint | None:
         name, shape = declared.name, declared.shape
         if len(shape) == 2:
-            tokens = next((hint for hint in self._description.hints if hint.is_tokens), None)
+            tokens = next((hint for hint in self._described.hints if hint.is_tokens), None)
             return None if tokens is None else InputHint(name, tokens.size, is_tokens=True, n_steps=shape[1])
         return InputHint(name, shape[2], n_steps=shape[1]) if len(shape) == 3 and shape[2] else None
 
     def kernel(self, name: str) -> np.ndarray:
         """The kernels of a convolution, (unit, tap, channel) (see `engines.base.HasKernels`)."""
-        layer = self._description.objects[name]
+        layer = self._described.objects[name]
         axes = keras_kinds.kernel_axes(layer)
         if axes is None or not layer.built:
             raise UnsupportedError(f"'{name}' is a {type(layer).__name__} and has no kernels (unit, tap, channel) to give.")
@@ -169,6 +169,7 @@ class KerasEngine:
         with one_at_a_time:
             self._refuse_unfit(batch)
             self._build(batch, lengths)
+            self._refreshed()
             job = _Job(tuple(capture), padded, dict(instead or {}))
             rows = self._rows_at_once
             if rows is None or rows == len(batch):
@@ -197,7 +198,7 @@ class KerasEngine:
     def _run(self, job: _Job, batch: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
         """One pass, compiled unless something stands in for a layer."""
         native, native_lengths = self._to_tensor(batch), keras.ops.convert_to_tensor(lengths.astype(np.int32))
-        variables = self.model.variables
+        variables = self._variables
         values = [variable.value for variable in variables] if self._backend.takes_values else []
         with self._backend.without_gradients():
             if job.instead:
@@ -219,7 +220,7 @@ class KerasEngine:
             self._compiled.popitem(last=False)
         notes = _Notes()
         # Traced without a number of steps, TimeDistributed runs as many of them as there are samples (Keras 3.15).
-        free = None if self._description.stepwise else self._free_shape(batch)
+        free = None if self._described.stepwise else self._free_shape(batch)
         return _Compiled(self._backend.compiled(self._body(job, variables, notes), free), notes)
 
     def _body(self, job: _Job, variables: list[Any], notes: _Notes) -> keras_backends.Body:
@@ -227,14 +228,14 @@ class KerasEngine:
 
         def body(values: list[Any], batch: Any, lengths: Any) -> tuple[list[Any], list[Any]]:
             start = list(zip(variables, values, strict=True)) if values else []
-            start += [(state, keras.ops.zeros(state.shape, state.dtype)) for state in self._description.states]
-            objects = {name: self._description.objects[name] for name in job.wanted}
-            stand_ins = [(self._description.objects[name], stand_in) for name, stand_in in job.instead.items()]
-            watch = Watch(objects, stand_ins, lengths if job.padded else None, self._description.recurrent, self._backend.as_numpy)
+            start += [(state, keras.ops.zeros(state.shape, state.dtype)) for state in self._described.states]
+            objects = {name: self._described.objects[name] for name in job.wanted}
+            stand_ins = [(self._described.objects[name], stand_in) for name, stand_in in job.instead.items()]
+            watch = Watch(objects, stand_ins, lengths if job.padded else None, self._described.recurrent, self._backend.as_numpy)
             with keras.StatelessScope(state_mapping=start) as scope, watching(watch):
-                before = [scope.get_current_value(seed) for seed in self._description.seeds]
+                before = [scope.get_current_value(seed) for seed in self._described.seeds]
                 output = by_place(self._call(self.model, batch, lengths), _tensor_of)
-                after = [scope.get_current_value(seed) for seed in self._description.seeds]
+                after = [scope.get_current_value(seed) for seed in self._described.seeds]
             notes.outputs, notes.seen = list(output), [address for address, _ in watch.seen]
             notes.n_traces += 1
             notes.drew_noise = any(old is not new for old, new in zip(before, after, strict=True))
@@ -245,9 +246,9 @@ class KerasEngine:
     def _to_tensor(self, batch: np.ndarray) -> Any:
         if batch.dtype.kind in "iu":
             return keras.ops.convert_to_tensor(np.ascontiguousarray(batch), dtype="int32")
-        floats = (keras.backend.standardize_dtype(variable.dtype) for variable in self.model.variables)
+        floats = (keras.backend.standardize_dtype(variable.dtype) for variable in self._variables)
         dtype = next((dtype for dtype in floats if "float" in dtype), keras.config.floatx())
-        return keras.ops.convert_to_tensor(np.ascontiguousarray(batch.astype(dtype if dtype != "bfloat16" else "float32")), dtype=dtype)
+        return keras.ops.convert_to_tensor(np.ascontiguousarray(batch, dtype if dtype != "bfloat16" else "float32"), dtype=dtype)
 
     def _free_shape(self, batch: np.ndarray) -> keras_backends.Shape:
         """The batch's shape with what may differ from call to call left open: samples and steps."""
@@ -299,7 +300,7 @@ class KerasEngine:
 
     def _loop_of(self, name: str) -> str | None:
         """Why a layer can't be seen, where it runs inside a loop of the framework's own."""
-        holder = self._description.looped.get(name)
+        holder = self._described.looped.get(name)
         if holder is not None:
             return f"runs inside the loop over the steps of '{holder}': ask for '{holder}', whose value is what it gives at every step"
         if name in self._in_loops:
@@ -380,6 +381,8 @@ class _Described:
 
     Attributes
     ----------
+    n_variables : int
+        As many as the model held when it was described.
     rows : tuple of Layer
         The layers proper.
     by_name : dict of Layer
@@ -397,6 +400,7 @@ class _Described:
         Whether a layer is called once for every step, by a TimeDistributed.
     """
 
+    n_variables: int
     rows: tuple[Layer, ...]
     by_name: dict[str, Layer]
     objects: dict[str, Any]
@@ -437,7 +441,7 @@ def _describe(model: Any) -> _Described:
     states = [state for layer in recurrent if layer.stateful for state in keras.tree.flatten(layer.states or [])]
     seeds = [variable for variable in model.variables if variable.name == "seed_generator_state"]
     stepwise = any(keras_kinds.is_time_distributed(layer) for layer in parts)
-    return _Described(tuple(rows), by_name, objects, looped, tuple(hints), recurrent, states, seeds, stepwise)
+    return _Described(len(model.variables), tuple(rows), by_name, objects, looped, tuple(hints), recurrent, states, seeds, stepwise)
 
 
 def _walk(model: Any) -> Iterator[tuple[str, Any, str | None, bool]]:
