@@ -374,6 +374,13 @@ def test_model_is_left_as_it_was_after_an_exception():
     assert_untouched(model, before)
 
 
+@pytest.mark.parametrize("make", [everything, lambda: keras.Sequential([keras.Input((8, 3)), kl.LSTM(4), kl.Dense(2)])])
+def test_looking_changes_no_bit_of_the_output(make):
+    engine, x, lengths = engine_for(make()), np.stack(data(8, 8)), np.full(2, 8)
+    plain = engine.forward(x, lengths).output
+    np.testing.assert_array_equal(engine.forward(x, lengths, [layer.name for layer in engine.layers]).output, plain)
+
+
 def test_weights_that_change_between_calls_are_seen():
     model = keras.Sequential([keras.Input((None, 3)), kl.LSTM(4, name="rnn"), kl.Dense(2)])
     scope, x = sq.Scope(model), data()[0]

@@ -7,8 +7,7 @@ Keras' own `StatelessScope` catches what a pass would write into variables: recu
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Any
@@ -18,22 +17,16 @@ import numpy as np
 
 from seqscope.engines import keras_backends, keras_kinds
 from seqscope.engines.base import Forward, InputHint, StandIn
-from seqscope.engines.keras_watch import Watch, watching
+from seqscope.engines.keras_layers import Described, describe
+from seqscope.engines.keras_pass import Call, Found, Job, Passes
 from seqscope.engines.keras_weights import load_weights, open_file
-from seqscope.engines.places import by_place
 from seqscope.errors import LayerError, ModelError, UnsupportedError, quoted
 from seqscope.layers import Layer
 
 __all__ = ["ENGINE", "KerasEngine", "load_weights", "open_file"]
 
-# How a model is fed: a function of (model, batch, lengths), both native tensors, that gives what the model gives.
-Call = Callable[[Any, Any, Any], Any]
-
 # Keras' scopes and traces are the process's own.
 one_at_a_time = RLock()
-
-# Compiled functions kept, one for each choice of layers.
-_MOST_COMPILED = 32
 
 
 class KerasEngine:
@@ -57,12 +50,11 @@ class KerasEngine:
     def __init__(self, model: Any, *, call: Call | None = None) -> None:
         self.model, self.model_name = model, str(model.name)
         self._told_how = call is not None
-        self._call: Call = call or (lambda model, batch, lengths: model(batch, training=False))
         self._backend = _backend_of(model)
-        self._compiled: OrderedDict[Any, _Compiled] = OrderedDict()
+        self._passes = Passes(model, call or (lambda model, batch, lengths: model(batch, training=False)), self._backend)
         self._in_loops: set[str] = set()  # layers found to run inside a loop of the framework's own
         self._variables = model.variables
-        self._described = _describe(model)
+        self._described = describe(model)
 
     @staticmethod
     def takes(model: Any) -> bool:
@@ -115,12 +107,12 @@ class KerasEngine:
         declared = [hint for hint in map(self._declared_hint, inputs) if hint is not None]
         return tuple(declared) if inputs else self._refreshed().hints
 
-    def _refreshed(self) -> _Described:
+    def _refreshed(self) -> Described:
         """What the model is made of; looked at again where layers were built since, as one that never ran has no weights yet."""
         self._variables = self.model.variables
         if len(self._variables) != self._described.n_variables:
             with one_at_a_time:
-                self._described = _describe(self.model)
+                self._described = describe(self.model)
         return self._described
 
     @property
@@ -170,14 +162,14 @@ class KerasEngine:
             self._refuse_unfit(batch)
             self._build(batch, lengths)
             self._refreshed()
-            job = _Job(tuple(capture), padded, dict(instead or {}))
+            job = Job(tuple(capture), padded, dict(instead or {}))
             rows = self._rows_at_once
             if rows is None or rows == len(batch):
                 return self._forward(job, batch, lengths)
             parts = [self._forward(job, *part) for part in _parts(batch, lengths, rows)]
             return _joined(parts, len(batch), rows)
 
-    def _forward(self, asked: _Job, batch: np.ndarray, lengths: np.ndarray) -> Forward:
+    def _forward(self, asked: Job, batch: np.ndarray, lengths: np.ndarray) -> Forward:
         looped = {name: reason for name in asked.wanted if (reason := self._loop_of(name)) is not None}
         job = replace(asked, wanted=tuple(name for name in asked.wanted if name not in looped))
         try:
@@ -186,62 +178,19 @@ class KerasEngine:
             if isinstance(error, LayerError) or not self._found_in_loops(job, batch, lengths):
                 raise self._in_words(error) from error
             return self._forward(asked, batch, lengths)
-        to_array = self._backend.as_numpy
-        outputs = [_plain(to_array(tensor)) for tensor in found["output"].values()]
-        if not outputs:
+        if not found.outputs:
             raise ModelError("The model gave nothing that holds a tensor.")
         captured: dict[str, list[np.ndarray]] = {}
-        for address, tensor in found["seen"]:
-            captured.setdefault(address, []).append(_plain(to_array(tensor)))
-        return Forward(outputs[0], len(outputs), captured, found["drew_noise"], looped)
+        for address, tensor in found.seen:
+            captured.setdefault(address, []).append(self._to_array(tensor))
+        return Forward(self._to_array(found.outputs[0]), len(found.outputs), captured, found.drew_noise, looped)
 
-    def _run(self, job: _Job, batch: np.ndarray, lengths: np.ndarray) -> dict[str, Any]:
-        """One pass, compiled unless something stands in for a layer."""
-        native, native_lengths = self._to_tensor(batch), keras.ops.convert_to_tensor(lengths.astype(np.int32))
-        variables = self._variables
-        values = [variable.value for variable in variables] if self._backend.takes_values else []
-        with self._backend.without_gradients():
-            if job.instead:
-                notes = _Notes()
-                outputs, seen = self._body(job, variables, notes)(values, native, native_lengths)
-            else:
-                key = (job.wanted, job.padded, str(native.dtype), len(batch.shape), tuple(map(id, variables)))
-                if key not in self._compiled:
-                    self._compiled[key] = self._compile(job, variables, batch)
-                (outputs, seen), notes = self._compiled[key](values, native, native_lengths)
-        return {
-            "output": dict(zip(notes.outputs, outputs, strict=True)),
-            "seen": list(zip(notes.seen, seen, strict=True)),
-            "drew_noise": notes.drew_noise,
-        }
-
-    def _compile(self, job: _Job, variables: list[Any], batch: np.ndarray) -> _Compiled:
-        while len(self._compiled) >= _MOST_COMPILED:
-            self._compiled.popitem(last=False)
-        notes = _Notes()
+    def _run(self, job: Job, batch: np.ndarray, lengths: np.ndarray) -> Found:
+        """One pass."""
         # Traced without a number of steps, TimeDistributed runs as many of them as there are samples (Keras 3.15).
         free = None if self._described.stepwise else self._free_shape(batch)
-        return _Compiled(self._backend.compiled(self._body(job, variables, notes), free), notes)
-
-    def _body(self, job: _Job, variables: list[Any], notes: _Notes) -> keras_backends.Body:
-        """The pass as a function of tensors alone. What is not a tensor is noted while it is traced."""
-
-        def body(values: list[Any], batch: Any, lengths: Any) -> tuple[list[Any], list[Any]]:
-            start = list(zip(variables, values, strict=True)) if values else []
-            start += [(state, keras.ops.zeros(state.shape, state.dtype)) for state in self._described.states]
-            objects = {name: self._described.objects[name] for name in job.wanted}
-            stand_ins = [(self._described.objects[name], stand_in) for name, stand_in in job.instead.items()]
-            watch = Watch(objects, stand_ins, lengths if job.padded else None, self._described.recurrent, self._backend.as_numpy)
-            with keras.StatelessScope(state_mapping=start) as scope, watching(watch):
-                before = [scope.get_current_value(seed) for seed in self._described.seeds]
-                output = by_place(self._call(self.model, batch, lengths), _tensor_of)
-                after = [scope.get_current_value(seed) for seed in self._described.seeds]
-            notes.outputs, notes.seen = list(output), [address for address, _ in watch.seen]
-            notes.n_traces += 1
-            notes.drew_noise = any(old is not new for old, new in zip(before, after, strict=True))
-            return list(output.values()), [tensor for _, tensor in watch.seen]
-
-        return body
+        native = self._to_tensor(batch), keras.ops.convert_to_tensor(lengths.astype(np.int32))
+        return self._passes.run(job, *native, described=self._described, variables=self._variables, free=free)
 
     def _to_tensor(self, batch: np.ndarray) -> Any:
         if batch.dtype.kind in "iu":
@@ -249,6 +198,11 @@ class KerasEngine:
         floats = (keras.backend.standardize_dtype(variable.dtype) for variable in self._variables)
         dtype = next((dtype for dtype in floats if "float" in dtype), keras.config.floatx())
         return keras.ops.convert_to_tensor(np.ascontiguousarray(batch, dtype if dtype != "bfloat16" else "float32"), dtype=dtype)
+
+    def _to_array(self, tensor: Any) -> np.ndarray:
+        """Types that NumPy lacks (bfloat16) become float32."""
+        array = self._backend.as_numpy(tensor)
+        return array if array.dtype.kind in "biufc" else array.astype(np.float32)
 
     def _free_shape(self, batch: np.ndarray) -> keras_backends.Shape:
         """The batch's shape with what may differ from call to call left open: samples and steps."""
@@ -294,7 +248,7 @@ class KerasEngine:
             return
         try:
             with keras.StatelessScope(), self._backend.without_gradients():
-                self._call(self.model, self._to_tensor(batch), keras.ops.convert_to_tensor(lengths))
+                self._passes.call(self.model, self._to_tensor(batch), keras.ops.convert_to_tensor(lengths))
         except Exception as error:
             raise self._in_words(error) from error
 
@@ -307,7 +261,7 @@ class KerasEngine:
             return "runs inside a loop of the framework's own, out of which no value can be taken: ask for the layer around it"
         return None
 
-    def _found_in_loops(self, job: _Job, batch: np.ndarray, lengths: np.ndarray) -> list[str]:
+    def _found_in_loops(self, job: Job, batch: np.ndarray, lengths: np.ndarray) -> list[str]:
         """After a failure: the layers whose values can't leave the trace, each found alone; none if the model itself fails."""
         if not job.wanted or not self._runs(replace(job, wanted=()), batch, lengths):
             return []
@@ -315,7 +269,7 @@ class KerasEngine:
         self._in_loops |= set(looped)
         return looped
 
-    def _runs(self, job: _Job, batch: np.ndarray, lengths: np.ndarray) -> bool:
+    def _runs(self, job: Job, batch: np.ndarray, lengths: np.ndarray) -> bool:
         try:
             self._run(job, batch, lengths)
         except Exception:
@@ -340,176 +294,6 @@ class _Declared:
     shape: tuple[int | None, ...]
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a pass is to do; `padded`: rows end before the batch does, each at its own step."""
-
-    wanted: tuple[str, ...]
-    padded: bool
-    instead: dict[str, StandIn]
-
-
-@dataclass
-class _Notes:
-    """What a trace found out besides tensors."""
-
-    outputs: list[str] | tuple[()] = ()
-    seen: list[str] | tuple[()] = ()
-    drew_noise: bool = False
-    n_traces: int = 0
-
-
-class _Compiled:
-    """A compiled pass. What its traces noted is kept by the batch's shape, since a layer may be called once for every step."""
-
-    def __init__(self, run: keras_backends.Body, latest: _Notes) -> None:
-        self._run, self._latest = run, latest
-        self._by_shape: dict[tuple[int, ...], _Notes] = {}
-
-    def __call__(self, values: list[Any], batch: Any, lengths: Any) -> tuple[Any, _Notes]:
-        """What the pass gives, and what was noted when it was traced."""
-        n_traces = self._latest.n_traces
-        found = self._run(values, batch, lengths)
-        if self._latest.n_traces > n_traces:
-            self._by_shape[tuple(batch.shape)] = replace(self._latest)
-        return found, self._by_shape.get(tuple(batch.shape), self._latest)
-
-
-@dataclass(frozen=True)
-class _Described:
-    """A model's layers, as data and as objects.
-
-    Attributes
-    ----------
-    n_variables : int
-        As many as the model held when it was described.
-    rows : tuple of Layer
-        The layers proper.
-    by_name : dict of Layer
-        With containers, what wrappers wrap, and cells.
-    objects : dict
-        The Keras layers by name.
-    looped : dict of str
-        What runs inside a recurrent layer's loop, and that layer's name.
-    hints : tuple of InputHint
-    recurrent : list
-        All recurrent layers.
-    states, seeds : list of variables
-        The states of stateful layers, and the states of random generators.
-    stepwise : bool
-        Whether a layer is called once for every step, by a TimeDistributed.
-    """
-
-    n_variables: int
-    rows: tuple[Layer, ...]
-    by_name: dict[str, Layer]
-    objects: dict[str, Any]
-    looped: dict[str, str]
-    hints: tuple[InputHint, ...]
-    recurrent: list[Any]
-    states: list[Any]
-    seeds: list[Any]
-    stepwise: bool
-
-
-def _describe(model: Any) -> _Described:
-    """Walk through a model."""
-    rows: list[Layer] = []
-    by_name: dict[str, Layer] = {}
-    objects: dict[str, Any] = {}
-    looped: dict[str, str] = {}
-    hints: list[InputHint] = []
-    counted: set[int] = set()
-    row_of: dict[int, str] = {}
-    for name, layer, holder, inside_row in _walk(model):
-        objects[name] = layer
-        if holder is not None:
-            looped[name] = holder
-        is_row = not inside_row and holder is None and _is_row(layer, model) and id(layer) not in row_of
-        atomic = is_row and keras_kinds.is_atomic(layer)
-        variables = _weights(layer, recurse=atomic or not is_row)
-        fresh = [variable for variable in variables if id(variable) not in counted] if is_row else variables
-        by_name[name] = _layer(name, layer, fresh)
-        if is_row:
-            row_of[id(layer)] = name
-            counted.update(id(variable) for variable in fresh)
-            rows.append(by_name[name])
-            hint = keras_kinds.input_hint(name, layer)
-            hints += [hint] if hint else []
-    parts = list(objects.values())
-    recurrent = [layer for layer in parts if keras_kinds.is_recurrent(layer)]
-    states = [state for layer in recurrent if layer.stateful for state in keras.tree.flatten(layer.states or [])]
-    seeds = [variable for variable in model.variables if variable.name == "seed_generator_state"]
-    stepwise = any(keras_kinds.is_time_distributed(layer) for layer in parts)
-    return _Described(len(model.variables), tuple(rows), by_name, objects, looped, tuple(hints), recurrent, states, seeds, stepwise)
-
-
-def _walk(model: Any) -> Iterator[tuple[str, Any, str | None, bool]]:
-    """Every layer by its dotted name, with the recurrent layer in whose loop it runs, and whether it is part of a row."""
-    if not model._layers:
-        yield str(model.name), model, None, False
-        return
-    taken: set[str] = set()
-
-    def below(layer: Any, prefix: str, holder: str | None, inside_row: bool) -> Iterator[tuple[str, Any, str | None, bool]]:
-        for child in layer._layers:
-            if isinstance(child, keras.layers.InputLayer):
-                continue
-            if child is getattr(layer, "_functional", None):  # a Sequential's own other form
-                continue
-            name = _free_name(f"{prefix}{child.name}", taken)
-            in_loop = prefix.removesuffix(".") if holder is None and keras_kinds.is_recurrent(layer) else holder
-            yield name, child, in_loop, inside_row
-            yield from below(child, f"{name}.", in_loop, inside_row or keras_kinds.is_atomic(child))
-
-    if keras_kinds.is_atomic(model) or _weights(model, recurse=False):  # a layer alone, or a model with weights of its own
-        name = _free_name(str(model.name), taken)
-        yield name, model, None, False
-        yield from below(model, f"{name}." if keras_kinds.is_atomic(model) else "", None, keras_kinds.is_atomic(model))
-    else:
-        yield from below(model, "", None, False)
-
-
-def _free_name(name: str, taken: set[str]) -> str:
-    """The name, numbered where another layer has it: subclassed models may hold two of one name."""
-    free, number = name, 1
-    while free in taken:
-        free, number = f"{name}_{number}", number + 1
-    taken.add(free)
-    return free
-
-
-def _is_row(layer: Any, model: Any) -> bool:
-    """Whether a layer is a row: it holds no others, or is one with them, or has weights of its own besides."""
-    return not layer._layers or keras_kinds.is_atomic(layer) or bool(_weights(layer, recurse=False))
-
-
-def _weights(layer: Any, *, recurse: bool) -> list[Any]:
-    """The weights of a layer, without the states of recurrent layers and random generators."""
-    own = [*layer._trainable_variables, *layer._non_trainable_variables]
-    if keras_kinds.is_recurrent(layer) and layer.stateful:
-        states = {id(state) for state in keras.tree.flatten(layer.states or [])}
-        own = [variable for variable in own if id(variable) not in states]
-    if recurse:
-        own += [weight for child in layer._layers for weight in _weights(child, recurse=True)]
-    return list({id(variable): variable for variable in own}.values())
-
-
-def _layer(name: str, layer: Any, variables: Sequence[Any]) -> Layer:
-    trainable = {id(variable) for variable in layer.trainable_variables}
-    return Layer(
-        name=name,
-        kind=keras_kinds.kind_of(layer),
-        type=type(layer).__name__,
-        description=keras_kinds.description_of(layer),
-        n_params=sum(int(np.prod(variable.shape)) for variable in variables),
-        trainable=sum(int(np.prod(variable.shape)) for variable in variables if id(variable) in trainable),
-        native_dims=keras_kinds.native_dims(layer),
-        directions=keras_kinds.directions_of(layer),
-        reach=keras_kinds.reach_of(layer),
-    )
-
-
 def _backend_of(model: Any) -> keras_backends.Backend:
     backend = keras_backends.current()
     if backend is None:
@@ -531,15 +315,6 @@ def _built(model: keras.Sequential, shape: tuple[int | None, ...]) -> bool:
         model._layers = before
         return False
     return bool(model.built)
-
-
-def _tensor_of(value: Any) -> Any | None:
-    return value if keras.ops.is_tensor(value) else None
-
-
-def _plain(array: np.ndarray) -> np.ndarray:
-    """Types that NumPy lacks (bfloat16) become float32."""
-    return array if array.dtype.kind in "biufc" else array.astype(np.float32)
 
 
 def _parts(batch: np.ndarray, lengths: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

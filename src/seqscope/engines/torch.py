@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from seqscope.engines import torch_kinds, torch_reach
 from seqscope.engines.base import Forward, InputHint, StandIn
+from seqscope.engines.places import by_place
 from seqscope.engines.torch_kernels import kernel_of
 from seqscope.engines.torch_stack import stack_layer, stack_names
 from seqscope.engines.torch_state import Pass, as_it_was, one_at_a_time, version_of
@@ -301,22 +302,15 @@ def _without_nested_tensors(module: nn.Module) -> None:
             part.use_nested_tensor = False
 
 
-def _tensors(value: Any, path: str = "", *, batch_first: bool = True) -> dict[str, torch.Tensor]:
-    """Every tensor inside what a module gave, by its place: "" for a tensor, "[0]", "[name]", "[0][1]" inside others."""
-    if isinstance(value, torch.Tensor):
-        return {path: value}
-    if isinstance(value, PackedSequence):
-        return {path: pad_packed_sequence(value, batch_first=batch_first)[0]}
-    found: dict[str, torch.Tensor] = {}
-    if isinstance(value, Mapping):
-        items: Any = value.items()
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    else:
-        return found
-    for key, item in items:
-        found |= _tensors(item, f"{path}[{key}]", batch_first=batch_first)
-    return {path: next(iter(found.values()))} if len(found) == 1 else found
+def _tensors(value: Any, *, batch_first: bool = True) -> dict[str, torch.Tensor]:
+    """Every tensor inside what a module gave, by its place; packed sequences padded again."""
+
+    def tensor_of(part: Any) -> torch.Tensor | None:
+        if isinstance(part, PackedSequence):
+            return pad_packed_sequence(part, batch_first=batch_first)[0]
+        return part if isinstance(part, torch.Tensor) else None
+
+    return by_place(value, tensor_of)
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:

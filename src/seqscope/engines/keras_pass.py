@@ -1,0 +1,127 @@
+"""One pass of a Keras model as a function of tensors alone, compiled by the backend and kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+
+from seqscope.engines.base import StandIn
+from seqscope.engines.keras_backends import Backend, Body, Shape
+from seqscope.engines.keras_layers import Described
+from seqscope.engines.keras_watch import Watch, watching
+from seqscope.engines.places import by_place
+
+# How a model is fed: a function of (model, batch, lengths), both native tensors, that gives what the model gives.
+Call = Callable[[Any, Any, Any], Any]
+
+# Compiled passes kept, one for each choice of layers.
+_MOST_COMPILED = 32
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a pass is to do; `padded`: rows end before the batch does, each at its own step."""
+
+    wanted: tuple[str, ...]
+    padded: bool
+    instead: dict[str, StandIn]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a pass gave, as native tensors: the model's outputs, and what each wanted layer gave, by address, in the order of the calls."""
+
+    outputs: list[Any]
+    seen: list[tuple[str, Any]]
+    drew_noise: bool
+
+
+class Passes:
+    """Runs a model, and keeps what was compiled.
+
+    Parameters
+    ----------
+    call : function of (model, batch, lengths)
+    """
+
+    def __init__(self, model: Any, call: Call, backend: Backend) -> None:
+        self._model, self.call, self._backend = model, call, backend
+        self._kept: OrderedDict[Any, _Compiled] = OrderedDict()
+
+    def run(self, job: Job, batch: Any, lengths: Any, *, described: Described, variables: Sequence[Any], free: Shape | None) -> Found:
+        """Run once: compiled, or as it is where something stands in for a layer.
+
+        Parameters
+        ----------
+        variables : sequence
+            All that the model holds.
+        free : tuple or None
+            The batch's shape, None for sizes that may differ from call to call; None: each shape is traced anew.
+        """
+        values = [variable.value for variable in variables] if self._backend.takes_values else []
+        with self._backend.without_gradients():
+            if job.instead:
+                notes = _Notes()
+                outputs, seen = self._body(job, described, variables, notes)(values, batch, lengths)
+            else:
+                compiled = self._compiled(job, described, variables, free, (str(batch.dtype), len(batch.shape)))
+                (outputs, seen), notes = compiled(values, batch, lengths)
+        return Found(outputs, list(zip(notes.seen, seen, strict=True)), notes.drew_noise)
+
+    def _compiled(self, job: Job, described: Described, variables: Sequence[Any], free: Shape | None, kind: Any) -> _Compiled:
+        key = (job.wanted, job.padded, kind, tuple(map(id, variables)))
+        if key not in self._kept:
+            while len(self._kept) >= _MOST_COMPILED:
+                self._kept.popitem(last=False)
+            notes = _Notes()
+            self._kept[key] = _Compiled(self._backend.compiled(self._body(job, described, variables, notes), free), notes)
+        return self._kept[key]
+
+    def _body(self, job: Job, described: Described, variables: Sequence[Any], notes: _Notes) -> Body:
+        """The pass as a function of tensors. What is not a tensor is noted while it is traced."""
+
+        def body(values: list[Any], batch: Any, lengths: Any) -> tuple[list[Any], list[Any]]:
+            start = list(zip(variables, values, strict=True)) if values else []
+            start += [(state, keras.ops.zeros(state.shape, state.dtype)) for state in described.states]
+            wanted = {name: described.objects[name] for name in job.wanted}
+            stand_ins = [(described.objects[name], stand_in) for name, stand_in in job.instead.items()]
+            watch = Watch(wanted, stand_ins, lengths if job.padded else None, described.recurrent, self._backend.as_numpy)
+            with keras.StatelessScope(state_mapping=start) as scope, watching(watch):
+                before = [scope.get_current_value(seed) for seed in described.seeds]
+                outputs = by_place(self.call(self._model, batch, lengths), lambda value: value if keras.ops.is_tensor(value) else None)
+                after = [scope.get_current_value(seed) for seed in described.seeds]
+            notes.n_traces += 1
+            notes.seen = tuple(address for address, _ in watch.seen)
+            notes.drew_noise = any(old is not new for old, new in zip(before, after, strict=True))
+            return list(outputs.values()), [tensor for _, tensor in watch.seen]
+
+        return body
+
+
+@dataclass
+class _Notes:
+    """What a trace found out besides tensors."""
+
+    seen: tuple[str, ...] = ()
+    drew_noise: bool = False
+    n_traces: int = 0
+
+
+class _Compiled:
+    """A compiled pass. What its traces noted is kept by the batch's shape, since a layer may be called once for every step."""
+
+    def __init__(self, run: Body, latest: _Notes) -> None:
+        self._run, self._latest = run, latest
+        self._by_shape: dict[tuple[int, ...], _Notes] = {}
+
+    def __call__(self, values: list[Any], batch: Any, lengths: Any) -> tuple[Any, _Notes]:
+        """What the pass gives, and what was noted when it was traced."""
+        n_traces = self._latest.n_traces
+        found = self._run(values, batch, lengths)
+        if self._latest.n_traces > n_traces:
+            self._by_shape[tuple(batch.shape)] = replace(self._latest)
+        return found, self._by_shape.get(tuple(batch.shape), self._latest)
