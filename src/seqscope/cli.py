@@ -14,6 +14,7 @@ from rich.console import Console
 
 from seqscope import files
 from seqscope._version import __version__
+from seqscope.engines.base import KERAS_BACKENDS
 from seqscope.errors import SeqscopeError, UnsupportedError
 from seqscope.scope import Scope
 
@@ -137,7 +138,7 @@ def _let_keras_run() -> None:
     if "KERAS_BACKEND" in os.environ or importlib.util.find_spec("tensorflow") is not None:
         return
     if not Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"), "keras.json").is_file():
-        there = [name for name in ("jax", "torch") if importlib.util.find_spec(name) is not None]
+        there = [name for name in KERAS_BACKENDS if importlib.util.find_spec(name) is not None]
         os.environ.update({"KERAS_BACKEND": there[0]} if there else {})
 
 

@@ -173,6 +173,9 @@ class HasKernels(Protocol):
 FRAMEWORKS: dict[str, str] = {"keras": "seqscope.engines.keras", "torch": "seqscope.engines.torch"}
 
 
+# What Keras may run on.
+KERAS_BACKENDS = ("tensorflow", "jax", "torch")
+
 # The framework that opens a model file, by the file's ending.
 MODEL_FILES: dict[str, str] = {".keras": "keras"}
 
@@ -209,13 +212,12 @@ def require_framework(framework: str, *, purpose: str) -> None:
     try:
         require(framework, extra=framework, purpose=purpose)
     except ModuleNotFoundError as error:
-        there = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name) is not None]
-        if framework != "keras" or error.name not in ("tensorflow", "jax", "torch"):
+        missing = (error.name or "").partition(".")[0]
+        if framework != "keras" or missing not in KERAS_BACKENDS:
             raise
-        remedy = f"set the environment variable KERAS_BACKEND to {quoted(there)}" if there else "pip install tensorflow, jax or torch"
-        raise MissingPackageError(
-            f"Keras is set to run on {error.name}, which is not installed: {remedy}, before Python starts."
-        ) from error
+        there = [name for name in KERAS_BACKENDS if name != missing and importlib.util.find_spec(name) is not None]
+        remedy = f"set the environment variable KERAS_BACKEND to {' or '.join(there)}" if there else f"pip install {missing}"
+        raise MissingPackageError(f"Keras is set to run on {missing}, which is not installed: {remedy}, before Python starts.") from error
 
 
 def engine_for(model: Any, *, call: Any = None) -> Engine:

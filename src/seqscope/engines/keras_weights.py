@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +48,10 @@ def open_file(path: Path) -> Any:
                 f"'{path}' holds a Lambda layer, which is code that loading would run: if you trust the file, load it with "
                 "keras.models.load_model(path, safe_mode=False) and give Scope the model."
             ) from error
-        if "Could not locate class" in text or "registered" in text:
+        unknown = re.search(r"Could not locate (?:class|function) '(\w+)'", text)
+        if unknown is not None:
             raise ModelError(
-                f"'{path}' holds a class that Keras does not know: load it with keras.models.load_model(path, custom_objects={{...}}) "
-                f"and give Scope the model. ({text.split('. ')[0]}.)"
+                f"'{path}' holds {unknown[1]!r}, which Keras does not know: load it with "
+                f"keras.models.load_model(path, custom_objects={{{unknown[1]!r}: ...}}) and give Scope the model."
             ) from error
         raise ModelError(f"'{path}' can't be loaded as a Keras model: {text.split(' Full object config')[0]}") from error
