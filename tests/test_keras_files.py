@@ -105,6 +105,23 @@ def test_commands_take_keras_files(saved):
         np.testing.assert_allclose(found, sq.Scope(model).activations(X, "lstm"), atol=1e-6)
 
 
+def test_weights_of_a_command_fill_a_keras_model(saved):
+    model, path, X = saved
+    model.save_weights(path.parent / "w.weights.h5")
+    (path.parent / "mine.py").write_text(
+        "import keras\n"
+        "def net():\n"
+        "    stack = [keras.layers.LSTM(4, name='lstm'), keras.layers.Dense(2, name='head')]\n"
+        "    return keras.Sequential([keras.Input((None, 3)), *stack])\n"
+    )
+    arguments = ("mine:net", "data.npz", "--weights", "w.weights.h5", "--layer", "lstm", "--layer", "head", "-o", "all.nc")
+    done = seqscope("activations", *arguments, cwd=path.parent)
+    assert done.returncode == 0, done.stderr
+    with xr.open_datatree(path.parent / "all.nc", engine="h5netcdf") as found:
+        for name in ("lstm", "head"):
+            np.testing.assert_allclose(found[name].activations, sq.Scope(model).activations(X, name), atol=1e-6)
+
+
 def test_demo_in_keras_writes_the_same_page(tmp_path):
     done = seqscope("demo", "--framework", "keras", "--out", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
@@ -136,3 +153,60 @@ def test_backend_that_is_not_installed_is_told(saved):
 def test_model_of_a_command_is_a_file_a_name_or_a_callable():
     with pytest.raises(sq.errors.ModelError, match=r"no model file \('.keras'\) and not of the form module:callable"):
         files.open_model("something")
+
+
+def test_net_of_two_convolutions_gives_the_same_numbers_and_windows_in_torch():
+    import torch
+    from torch import nn
+
+    keras.utils.set_random_seed(0)
+    stack = [
+        kl.Conv1D(128, 9, name="conv1d_1"),
+        kl.BatchNormalization(name="norm_1"),
+        kl.ReLU(name="relu_1"),
+        kl.MaxPooling1D(5, name="pool_1"),
+    ]
+    stack += [
+        kl.Conv1D(128, 9, name="conv1d_2"),
+        kl.BatchNormalization(name="norm_2"),
+        kl.ReLU(name="relu_2"),
+        kl.MaxPooling1D(5, name="pool_2"),
+    ]
+    model = keras.Sequential([keras.Input((300, 9)), *stack, kl.Flatten(name="flat"), kl.Dense(300, activation="softmax", name="dense")])
+
+    class Twin(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for place, n_in in (("1", 9), ("2", 128)):
+                self.add_module(f"conv1d_{place}", nn.Conv1d(n_in, 128, 9))
+                self.add_module(f"norm_{place}", nn.BatchNorm1d(128, eps=1e-3))
+                self.add_module(f"relu_{place}", nn.ReLU())
+                self.add_module(f"pool_{place}", nn.MaxPool1d(5))
+            self.dense = nn.Linear(1280, 300)
+
+        def forward(self, x):
+            for layer in list(self.children())[:-1]:
+                x = layer(x)
+            return self.dense(x.transpose(1, 2).flatten(1)).softmax(dim=-1)
+
+    twin = Twin().eval()
+    with torch.no_grad():
+        for place in "12":
+            kernel, bias = model.get_layer(f"conv1d_{place}").get_weights()
+            getattr(twin, f"conv1d_{place}").weight.copy_(torch.from_numpy(kernel.transpose(2, 1, 0).copy()))
+            getattr(twin, f"conv1d_{place}").bias.copy_(torch.from_numpy(bias))
+        kernel, bias = model.get_layer("dense").get_weights()
+        twin.dense.weight.copy_(torch.from_numpy(kernel.T.copy()))
+        twin.dense.bias.copy_(torch.from_numpy(bias))
+    X = sq.Sequences(np.random.default_rng(0).standard_normal((6, 300, 9)).astype(np.float32), layout="NTC")
+    ours, theirs = sq.Scope(model), sq.Scope(twin)
+    assert theirs.layers.n_params == ours.layers.n_params == 543_404
+    assert [layer.n_params for layer in theirs.layers] == [10496, 512, 0, 0, 147584, 512, 0, 0, 384300]
+    found, expected = ours.activations(X), theirs.activations(X)
+    for name in ("conv1d_1", "norm_1", "relu_1", "pool_1", "conv1d_2", "norm_2", "relu_2", "pool_2"):
+        assert found[name].activations.dims == expected[name].activations.dims == ("sample", "step", "unit")
+        np.testing.assert_allclose(found[name].activations, expected[name].activations, atol=1e-4)
+        for coordinate in ("time", "time_start", "time_end"):
+            np.testing.assert_array_equal(found[name][coordinate], expected[name][coordinate])
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), atol=1e-5)
+    np.testing.assert_array_equal(ours.filters("conv1d_1"), theirs.filters("conv1d_1"))

@@ -24,14 +24,17 @@ class TakesLengths(torch.nn.Module):
 
 def test_every_python_block_of_the_readme_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {"model": TakesLengths()}
     for block in blocks:
         exec(block, names)
+        if "call=" in block:
+            assert names["scope"].predict(names["X"][:3]).sizes == {"sample": 3, "output": 4}
     assert names["hidden"].sizes == {"time": 19, "unit": 100}
     assert names["everything"].sizes == {"sample": 370, "time": 29, "unit": 100}
     assert names["probability"].sizes == {"sample": 370, "output": 9}
-    assert names["scope"].predict(names["X"][:3]).sizes == {"sample": 3, "output": 4}
+    assert names["found"].sizes == {"step": 50, "unit": 128}
+    assert [int(names["found"][name][place]) for name, place in (("time_end", 0), ("time_start", -1), ("time_end", -1))] == [52, 245, 297]
     assert "LSTM with 100 hidden units" in capsys.readouterr().out
     plt.close("all")
 

@@ -97,6 +97,27 @@ def test_subclassed_model_that_never_ran_is_built_from_the_data():
     assert scope.layers.n_params == sum(weight.size for weight in scope.model.get_weights())
 
 
+@pytest.mark.filterwarnings("ignore:.build..:UserWarning")  # Keras' own, at any first call of such a model
+def test_layer_that_a_model_holds_and_does_not_use_is_never_reached():
+    class Holds(Subclassed):
+        def __init__(self):
+            super().__init__()
+            self.unused = kl.Dense(3, name="unused")
+
+    scope = sq.Scope(Holds())
+    assert scope.activations(data(), "rnn").sizes["unit"] == 5
+    assert {layer.name: layer.calls for layer in scope.layers} == {"block.conv": 1, "block.relu": 1, "rnn": 1, "head": 1, "unused": 0}
+    with pytest.raises(sq.errors.LayerError, match="'unused' never ran"):
+        scope.activations(data(), "unused")
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_sequential_with_a_dense_head_that_was_never_called(fixed):
+    stack = [kl.Conv1D(4, 3, name="conv"), kl.Flatten() if fixed else kl.GlobalMaxPooling1D(), kl.Dense(2)]
+    scope = sq.Scope(keras.Sequential(stack))
+    assert scope.activations(data(8, 8), "conv").sizes == {"sample": 2, "step": 6, "unit": 4}
+
+
 def test_sequential_that_was_never_called():
     model = keras.Sequential([kl.LSTM(4, name="rnn"), kl.Dense(2)])
     scope = sq.Scope(model)

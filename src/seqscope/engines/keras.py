@@ -52,6 +52,7 @@ class KerasEngine:
         self._told_how = call is not None
         self._backend = _backend_of(model)
         self._passes = Passes(model, call or (lambda model, batch, lengths: model(batch, training=False)), self._backend)
+        self._has_run = False
         self._in_loops: set[str] = set()  # layers found to run inside a loop of the framework's own
         self._variables = model.variables
         self._described = describe(model)
@@ -240,17 +241,15 @@ class KerasEngine:
 
     def _build(self, batch: np.ndarray, lengths: np.ndarray) -> None:
         """Let a model that never ran make its weights, as its first call would."""
-        if self.model.built and all(layer.built for layer in self.model._flatten_layers()):
-            return
-        if isinstance(self.model, keras.Sequential) and any(
-            _built(self.model, shape) for shape in (_free(batch.shape), (None, *batch.shape[1:]))
-        ):
+        is_built = self._has_run or (self.model.built and all(layer.built for layer in self.model._flatten_layers()))
+        if is_built or (isinstance(self.model, keras.Sequential) and _build_sequential(self.model, batch.shape)):
             return
         try:
             with keras.StatelessScope(), self._backend.without_gradients():
                 self._passes.call(self.model, self._to_tensor(batch), keras.ops.convert_to_tensor(lengths))
         except Exception as error:
             raise self._in_words(error) from error
+        self._has_run = True  # a layer that is not built now is one that the model does not use
 
     def _loop_of(self, name: str) -> str | None:
         """Why a layer can't be seen, where it runs inside a loop of the framework's own."""
@@ -306,15 +305,19 @@ def _free(shape: tuple[int, ...]) -> tuple[int | None, ...]:
     return (None,) * min(2, len(shape)) + shape[2:]
 
 
-def _built(model: keras.Sequential, shape: tuple[int | None, ...]) -> bool:
-    """Whether a Sequential could be built for batches of this shape; as it was before if not."""
-    before = list(model._layers)
-    try:
-        model.build(shape)
-    except Exception:
-        model._layers = before
+def _build_sequential(model: keras.Sequential, batch: tuple[int, ...]) -> bool:
+    """Build a Sequential for batches of any size and length, else of this length; False, and as it was, where neither can be."""
+    if model.built:
         return False
-    return bool(model.built)
+    before = list(model._layers)
+    for shape in (_free(batch), (None, *batch[1:])):
+        try:
+            model.build(shape)
+        except Exception:
+            model._layers = before
+        if model.built:
+            return True
+    return False
 
 
 def _parts(batch: np.ndarray, lengths: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
