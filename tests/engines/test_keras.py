@@ -203,6 +203,23 @@ def test_several_inputs_are_fed_through_call():
     check(scope, "rnn", lambda x: with_sequences(model.get_layer("rnn"), 2 * x), data())
 
 
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="tensorflow convolves with channels last alone on a CPU")
+def test_channels_first():
+    stack = [kl.Conv1D(4, 3, data_format="channels_first", name="conv"), kl.GlobalMaxPooling1D(data_format="channels_first")]
+    model = keras.Sequential([keras.Input((3, None)), *stack])
+    scope, (x,) = sq.Scope(model), data(8)
+    assert scope.layers.input.layout == "NCT"
+    found = scope.activations(x, "conv")
+    assert found.sizes == {"step": 6, "unit": 4}
+    np.testing.assert_allclose(found, run(model.layers[0], x.T).T, atol=2e-6)
+
+
+def test_call_may_turn_the_axes_for_series_of_several_lengths():
+    model = keras.Sequential([keras.Input((None, 3)), kl.LSTM(4, name="rnn")])
+    scope = sq.Scope(model, call=lambda model, batch, lengths: model(ops.transpose(batch, (0, 2, 1))), layout="NCT")
+    check(scope, "rnn", lambda x: with_sequences(model.layers[0], x), data())
+
+
 def test_several_outputs():
     x = keras.Input((None, 3))
     hidden = kl.LSTM(4, name="rnn")(x)

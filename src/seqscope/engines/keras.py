@@ -81,8 +81,11 @@ class KerasEngine:
     @property
     def layouts(self) -> tuple[str, ...]:
         """Samples first, as Keras has them; channels last unless a layer says otherwise."""
-        first = any(getattr(layer, "data_format", None) == "channels_first" for layer in self._described.objects.values())
-        return ("NTC", "NCT", "NT") if first else ("NTC", "NT")
+        return ("NTC", "NCT", "NT") if self._channels_first else ("NTC", "NT")
+
+    @property
+    def _channels_first(self) -> bool:
+        return any(getattr(layer, "data_format", None) == "channels_first" for layer in self._described.objects.values())
 
     @property
     def compiles_shapes(self) -> bool:
@@ -137,7 +140,10 @@ class KerasEngine:
         if len(shape) == 2:
             tokens = next((hint for hint in self._described.hints if hint.is_tokens), None)
             return None if tokens is None else InputHint(name, tokens.size, is_tokens=True, n_steps=shape[1])
-        return InputHint(name, shape[2], n_steps=shape[1]) if len(shape) == 3 and shape[2] else None
+        if len(shape) != 3:
+            return None
+        n_steps, size = (shape[2], shape[1]) if self._channels_first else (shape[1], shape[2])
+        return InputHint(name, size, n_steps=n_steps) if size else None
 
     def kernel(self, name: str) -> np.ndarray:
         """The kernels of a convolution, (unit, tap, channel) (see `engines.base.HasKernels`)."""

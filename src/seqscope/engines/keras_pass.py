@@ -73,7 +73,7 @@ class Passes:
         return Found(outputs, list(zip(notes.seen, seen, strict=True)), notes.drew_noise)
 
     def _compiled(self, job: Job, described: Described, variables: Sequence[Any], free: Shape | None, kind: Any) -> _Compiled:
-        key = (job.wanted, job.padded, kind, tuple(map(id, variables)))
+        key = (job.wanted, job.padded, kind, free, tuple(map(id, variables)))
         if key not in self._kept:
             while len(self._kept) >= _MOST_COMPILED:
                 self._kept.popitem(last=False)
