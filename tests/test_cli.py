@@ -8,12 +8,15 @@ import textwrap
 import time
 from dataclasses import dataclass
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
 
 import seqscope as sq
 from seqscope.cli import main
+
+VOWELS = ("activations", "japanese_vowels", "japanese_vowels")
 
 
 @dataclass
@@ -132,6 +135,46 @@ def test_activations_of_a_model_and_data_of_ones_own(seqscope_here, tmp_path):
         np.testing.assert_allclose(found["activations"], np.maximum(expected, 0), rtol=1e-5, atol=1e-6)
 
 
+def test_several_layers_go_into_one_file(seqscope_here, tmp_path):
+    done = seqscope_here("activations", "japanese_vowels", "japanese_vowels", "--layer", "softmax", "--layer", "l*", "-o", "a.nc")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "2 layers written to a.nc" in done.stderr
+    X, _ = sq.datasets.japanese_vowels("test")
+    expected = sq.Scope(sq.zoo.japanese_vowels()).activations(X, ["softmax", "lstm"])
+    with xr.open_datatree(tmp_path / "a.nc", engine="h5netcdf") as found:
+        xr.testing.assert_allclose(found.load(), expected)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The panels that a command draws, in place of the look at its picture."""
+    made = []
+    draw = sq.plot.activations
+    monkeypatch.setattr(sq.plot, "activations", lambda *args, **options: made.append(draw(*args, **options)) or made[-1])
+    yield made
+    plt.close("all")
+
+
+def test_units_are_drawn_as_lines(seqscope_here, tmp_path, drawn):
+    arguments = ("--layer", "lstm", "--unit", "17", "--unit", "3", "--sample", "2", "--plot", "a.png")
+    done = seqscope_here("activations", "japanese_vowels", "japanese_vowels", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    X, _ = sq.datasets.japanese_vowels("test")
+    expected = sq.Scope(sq.zoo.japanese_vowels()).activations(X[2], "lstm")
+    first, second = drawn[0]["activations"].get_lines()[:2]
+    np.testing.assert_allclose(first.get_ydata(), expected.sel(unit=17), atol=1e-6)
+    np.testing.assert_allclose(second.get_ydata(), expected.sel(unit=3), atol=1e-6)
+
+
+def test_a_glob_that_fits_one_layer_is_drawn(seqscope_here, tmp_path, drawn):
+    done = seqscope_here("activations", "japanese_vowels", "japanese_vowels", "--layer", "ls*", "--plot", "a.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert drawn[0]["input"].get_title() == "lstm, sample 0"
+    assert drawn[0]["activations"].get_ylabel().startswith("Hidden Unit")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -139,7 +182,21 @@ def test_activations_of_a_model_and_data_of_ones_own(seqscope_here, tmp_path):
         (("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstn", "-o", "a.nc"), 1, "the nearest is 'lstm'"),
         (("activations", "japanese_vowels", "none.csv", "-o", "a.nc"), 1, "There is no file"),
         (("activations", "japanese_vowels", "japanese_vowels", "-o", "a.xlsx"), 1, "expected an ending"),
-        (("activations", "japanese_vowels", "japanese_vowels", "--plot", "a.png"), 1, "one layer"),
+        (("activations", "japanese_vowels", "japanese_vowels", "--plot", "a.png"), 1, "one layer, and 3 were asked for, 'lstm', 'fc'"),
+        (
+            (*VOWELS, "--layer", "fc", "--layer", "lstm", "--plot", "a.png", "-o", "a.nc"),
+            1,
+            "one layer, and 2 were asked for, 'fc', 'lstm'",
+        ),
+        ((*VOWELS, "--layer", "fc", "--layer", "lstm", "-o", "a.csv"), 1, "A .csv file holds one layer"),
+        ((*VOWELS, "--layer", "fc", "--layer", "lstn", "-o", "a.nc"), 1, "the nearest is 'lstm'"),
+        (
+            (*VOWELS, "--layer", "lstm", "--unit", "100", "--plot", "a.png", "-o", "a.nc"),
+            1,
+            "There is no unit 100 in the layer 'lstm'",
+        ),
+        ((*VOWELS, "--layer", "lstm", "--unit", "x", "--plot", "a.png"), 2, "Invalid value for '--unit'"),
+        ((*VOWELS, "--layer", "lstm", "--unit", "3", "-o", "a.nc"), 2, "--unit chooses what a picture shows"),
         (("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "--plot", "a.xyz"), 1, "xyz"),
         (("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "--plot", "a.png", "--sample", "370"), 1, "0 to 369"),
         (("activations", "japanese_vowels", "japanese_vowels"), 2, "say where to write"),

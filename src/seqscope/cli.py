@@ -12,10 +12,10 @@ import typer
 import xarray as xr
 from rich.console import Console
 
-from seqscope import files
+from seqscope import files, labelled
 from seqscope._version import __version__
 from seqscope.engines.base import KERAS_BACKENDS
-from seqscope.errors import SeqscopeError, UnsupportedError
+from seqscope.errors import SeqscopeError, UnsupportedError, quoted
 from seqscope.scope import Scope
 
 app = typer.Typer(
@@ -36,6 +36,14 @@ WeightsOption = Annotated[
     typer.Option("--weights", metavar="FILE", help="Weights to fill the model with: .safetensors for torch, .weights.h5 for Keras."),
 ]
 LayoutOption = Annotated[str | None, typer.Option("--layout", help="The order of the model's input axes: NTC, NCT or TNC (NT, TN).")]
+LayerOption = Annotated[
+    list[str] | None,
+    typer.Option("--layer", metavar="NAME", help="A layer's name or a glob, as often as there are layers to name; default: all layers."),
+]
+UnitOption = Annotated[
+    list[int] | None,
+    typer.Option("--unit", metavar="N", help="A unit to draw as a line, as often as there are units to name; default: all, as colours."),
+]
 FrameworkOption = Annotated[str, typer.Option("--framework", help="What a network of the zoo is made of: torch or keras.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
 
@@ -77,18 +85,21 @@ def layers(
 def activations(
     model: ModelArgument,
     data: DataArgument,
-    layer: Annotated[str | None, typer.Option("--layer", metavar="NAME", help="A layer's name or a glob; default: all layers.")] = None,
+    layer: LayerOption = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write: .nc, .npz or .csv.")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Where to draw one sample: .png, .svg or .pdf.")] = None,
     sample: Annotated[int, typer.Option("--sample", metavar="N", help="The sample to draw, counted from 0.")] = 0,
+    unit: UnitOption = None,
     weights: WeightsOption = None,
     framework: FrameworkOption = "torch",
     layout: LayoutOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Write what layers put out at every time step."""
+    """Write what layers put out at every time step. Several layers, or a glob of them, go into one .nc or .npz file."""
     if output is None and plot is None:
         raise typer.BadParameter("say where to write: -o FILE, --plot FILE, or both")
+    if unit and plot is None:
+        raise typer.BadParameter("--unit chooses what a picture shows: say where to draw with --plot FILE")
     if output is not None:
         files.writer_for(output)
         files.check_output(output, force=force)
@@ -98,31 +109,41 @@ def activations(
     scope = Scope(files.open_model(model, weights, framework=framework), layout=layout)
     sequences = scope.sequences(files.read_data(data))
     shown = sequences[sample]
-    result = scope.activations(sequences, layer)
+    result = scope.activations(sequences, layer[0] if layer and len(layer) == 1 else layer or None)
+    figure = None if plot is None else _drawn(shown, _one_layer(result), sample, unit or None)  # a mistake here leaves no file behind
     if output is not None:
         files.write_result(result, output, force=force)
         Console(stderr=True).print(f"{_sizes(result)} written to {output}", soft_wrap=True, highlight=False)
-    if plot is not None:
-        _plot_sample(shown, result, sample, plot)
+    if plot is not None and figure is not None:
+        figure.savefig(plot, dpi=150)
+        Console(stderr=True).print(f"Sample {sample} drawn in {plot}", soft_wrap=True, highlight=False)
 
 
-def _plot_sample(shown: xr.DataArray, result: xr.DataArray | xr.DataTree, sample: int, file: Path) -> None:
-    """Draw one sample's input above one layer's units."""
-    if isinstance(result, xr.DataTree):
-        raise UnsupportedError("A picture shows one layer: name it with --layer.")
+def _one_layer(result: xr.DataArray | xr.DataTree) -> xr.DataArray:
+    """The layer that a picture is to show: the one that was named, or the only one that a glob fits."""
+    if isinstance(result, xr.DataArray):
+        return result
+    if len(result.children) > 1:
+        raise UnsupportedError(
+            f"A picture shows one layer, and {len(result.children)} were asked for, {quoted(result.children)}: name one with --layer."
+        )
+    (node,) = result.children.values()
+    return xr.DataArray(node[labelled.ACTIVATIONS])
+
+
+def _drawn(shown: xr.DataArray, layer: xr.DataArray, sample: int, units: list[int] | None) -> Any:
+    """A figure of one sample's input above one layer's units, or the chosen ones as lines."""
     _draw_without_screen()
     from seqscope import plot as plots
 
-    chosen = result.isel(sample=sample) if "sample" in result.dims else result
-    panels = plots.activations(shown, chosen, title=f"{result.attrs['layer']}, sample {sample}")
-    figure: Any = panels["input"].get_figure(root=True)
-    figure.savefig(file, dpi=150)
-    Console(stderr=True).print(f"Sample {sample} drawn in {file}", soft_wrap=True, highlight=False)
+    chosen = layer.isel(sample=sample) if labelled.SAMPLE in layer.dims else layer
+    panels = plots.activations(shown, chosen, unit=units, title=f"{layer.attrs['layer']}, sample {sample}")
+    return panels["input"].get_figure(root=True)
 
 
 def _sizes(result: xr.DataArray | xr.DataTree) -> str:
     if isinstance(result, xr.DataTree):
-        return f"{len(result.children)} layers"
+        return f"{len(result.children)} layer{'s' if len(result.children) > 1 else ''}"
     return f"{result.attrs['layer']} ({', '.join(f'{dim} {size}' for dim, size in result.sizes.items())})"
 
 
