@@ -65,7 +65,7 @@ def _wrapped(layer: Any, names: Sequence[str], stand_in: StandIn | None, watch: 
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if stand_in is not None:
-            shown, given = _stood_in(layer, stand_in, _first(args, kwargs), watch.as_numpy)
+            shown, given = _stood_in(layer, stand_in, _first(args, kwargs), watch)
         elif keras_kinds.is_recurrent(layer):
             shown, given = _recurrent(layer, original, args, kwargs)
         elif keras_kinds.is_bidirectional(layer) and not layer.return_sequences:
@@ -150,14 +150,14 @@ def _unfused(layer: Any) -> Iterator[None]:
         yield
 
 
-def _stood_in(layer: Any, stand_in: StandIn, x: Any, as_numpy: Callable[[Any], np.ndarray]) -> tuple[Any, Any]:
+def _stood_in(layer: Any, stand_in: StandIn, x: Any, watch: Watch) -> tuple[Any, Any]:
     """A stand-in's value, and the same as the layer would give it: only the last step, or with states."""
     dtype = x.dtype if "float" in keras.backend.standardize_dtype(x.dtype) else layer.compute_dtype
-    value = np.asarray(stand_in(as_numpy(x)))
+    value = np.asarray(stand_in(watch.as_numpy(x)))
     shown = ops.convert_to_tensor(value, dtype=dtype)
     if not (keras_kinds.is_recurrent(layer) or keras_kinds.is_bidirectional(layer)):
         return shown, shown
-    last = ops.max(shown, axis=1)  # whatever is read off one step or a state has been through all of them
+    last = ops.convert_to_tensor(_through_all(value, watch), dtype=dtype)
     backwards = getattr(layer, "go_backwards", False)
     given = (ops.flip(shown, axis=1) if backwards else shown) if layer.return_sequences else last
     if not layer.return_state:
@@ -169,6 +169,14 @@ def _stood_in(layer: Any, stand_in: StandIn, x: Any, as_numpy: Callable[[Any], n
         return shown, (given, *[one] * n_states, *[other] * n_states)
     size = layer.cell.state_size
     return shown, (given, *[last] * (len(size) if isinstance(size, list | tuple) else 1))
+
+
+def _through_all(value: np.ndarray, watch: Watch) -> np.ndarray:
+    """What is read off the last step or a state: the largest of all steps, since it has been through them, but for the padding."""
+    if watch.lengths is None:
+        return np.asarray(value.max(axis=1))
+    there = np.arange(value.shape[1]) < watch.as_numpy(watch.lengths)[:, None]
+    return np.asarray(np.where(there[..., None], value, -np.inf).max(axis=1))
 
 
 def _first(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
