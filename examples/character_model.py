@@ -72,7 +72,7 @@ def draw(scope: sq.Scope, text: str, x: np.ndarray, path: Path) -> None:
 def main() -> None:
     """Train for a moment, look, draw."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("characters.png"), help="where to draw")
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
