@@ -80,7 +80,7 @@ def _is_harmless(feed: Feed, sequences: Sequences, readings: Mapping[str, Readin
         return False
     if any(run.drew_noise for run in padded):
         return False
-    return _agree(plain, moved, readings, short, 2) and all(_agree(alone, run, readings, short, 1) for run in padded)
+    return all(_agree(alone, run, readings, short, 1) for run in padded) and _agree(plain, moved, readings, short, 2)
 
 
 def _agree(first: Forward, padded_run: Forward, readings: Mapping[str, Reading], n_steps: int, n_rows: int) -> bool:
@@ -100,7 +100,7 @@ def _agree(first: Forward, padded_run: Forward, readings: Mapping[str, Reading],
         value, padded = reading.apply(calls, n_rows)[-1], reading.apply(padded_calls, 2)[-1]
         if TIME in reading.order:
             clock = reading.order.index(TIME) - 1  # the sample axis is gone
-            if n_rows == 1 and value.shape[clock] != n_steps:
+            if (n_rows == 1 and value.shape[clock] != n_steps) or min(value.shape[clock], padded.shape[clock]) < n_steps:
                 return False
             value, padded = (part.take(np.arange(n_steps), axis=clock) for part in (value, padded))
         if value.shape != padded.shape or not _same(value, padded):
