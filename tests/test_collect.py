@@ -156,17 +156,17 @@ def test_result_shares_no_memory_with_the_data(block):
 def test_result_that_would_not_fit_is_refused_and_names_record(monkeypatch, block, reader):
     needed = 4 * 9 * 5 * 8
     scope = sq.Scope(reader)
-    monkeypatch.setattr("seqscope.memory.available", lambda: needed - 1)
+    monkeypatch.setattr("seqscope.ram.available", lambda: needed - 1)
     with pytest.raises(TooLargeError, match=r"1\.44 kB.*1\.44 kB.*record"):
         scope.activations(block, "rnn")
     assert scope.predict(block).shape == (4, 2)
-    monkeypatch.setattr("seqscope.memory.available", lambda: needed)
+    monkeypatch.setattr("seqscope.ram.available", lambda: needed)
     assert_close(scope.activations(block, "rnn"), ref.hidden(reader.rnn, block))
 
 
 def test_all_layers_together_must_fit(monkeypatch, block, reader):
     sizes = {"rnn": 4 * 9 * 5 * 8, "fc": 4 * 2 * 8, "softmax": 4 * 2 * 8}
-    monkeypatch.setattr("seqscope.memory.available", lambda: sum(sizes.values()) - 1)
+    monkeypatch.setattr("seqscope.ram.available", lambda: sum(sizes.values()) - 1)
     with pytest.raises(TooLargeError):
         sq.Scope(reader).activations(block)
     assert sq.Scope(reader).activations(block, ["rnn", "fc"])["rnn"].activations.nbytes == sizes["rnn"]
@@ -179,7 +179,7 @@ def test_result_that_would_not_fit_is_refused_before_the_data_is_run(monkeypatch
     scope = sq.Scope(model)
     scope.predict(np.zeros((3, 2, 3)))
     rows.clear()
-    monkeypatch.setattr("seqscope.memory.available", lambda: 1000)
+    monkeypatch.setattr("seqscope.ram.available", lambda: 1000)
     with pytest.raises(TooLargeError):
         scope.activations(np.random.default_rng(0).standard_normal((1000, 5, 3)), "rnn")
     assert sum(rows) < 200

@@ -98,7 +98,7 @@ def read_axes(feed: Feed, values: np.ndarray, wanted: Sequence[str]) -> dict[str
         A `Reading` for every value seen, or the error that asking for it would raise.
     """
     probe = _Probe(feed, values, [name for name in wanted if name != OUTPUT_VALUE])
-    known = {name: layer.native_dims for name, layer in feed.engine.by_name.items()}
+    known = {name: layer.native_dims for name, layer in feed.engine.by_name.items()} | dict(probe.dims)
     readings: dict[str, Reading | LayerError] = {}
     for address, calls in probe.base.items():
         if address == OUTPUT_VALUE and address not in wanted:
@@ -116,6 +116,8 @@ def _by_kind(dims: tuple[str, ...] | None, calls: Sequence[np.ndarray], n_steps:
     if dims is None or len(calls) != 1 or calls[0].ndim != len(dims):
         return None
     shape = dict(zip(dims, calls[0].shape, strict=True))
+    if TIME not in shape:  # attention: nothing else than its kind tells queries from keys
+        return Reading(dims) if shape[SAMPLE] == N_TRIED else None
     told_apart = len({shape[SAMPLE], shape[TIME], shape[UNIT]}) == 3
     return Reading(dims) if told_apart and shape[SAMPLE] == N_TRIED and shape[TIME] == n_steps else None
 
@@ -134,6 +136,7 @@ class _Probe:
         self._feed, self._capture = feed, capture
         self._batch = _small_batch(values)
         self.refused: Mapping[str, str] = {}
+        self.dims: Mapping[str, tuple[str, ...]] = {}
         self.base = self._run(self._batch)
         if self.n_steps == 1 and (longer := self._tiled(_LONGER)) is not None:  # in one step, steps can't be told from calls
             self._batch, self.base = longer
@@ -161,7 +164,7 @@ class _Probe:
     def _run(self, batch: np.ndarray, instead: Mapping[str, StandIn] | None = None) -> _Values:
         with state_kept():  # so that a model which draws noise draws the same in every run
             forward = self._feed.forward(batch, self._capture, instead=instead)
-        self.refused = forward.refused
+        self.refused, self.dims = forward.refused, self.dims or forward.dims
         return {OUTPUT_VALUE: [forward.output], **forward.captured}
 
     @cached_property

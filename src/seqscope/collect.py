@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from seqscope import memory, progress
+from seqscope import progress, ram
 from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.batching import batches_for
 from seqscope.engines.base import Forward
@@ -223,7 +223,7 @@ def _allocated(values: Mapping[str, np.ndarray], readings: Mapping[str, Reading]
     shapes = {address: (len(sequences), *value.shape[1:]) for address, value in values.items()}
     dtypes = {address: _result_type(value.dtype, ragged=ragged) for address, value in values.items()}
     needed = sum(int(np.prod(shape)) * dtypes[address].itemsize for address, shape in shapes.items())
-    memory.check_fits(needed, "the result")
+    ram.check_fits(needed, "the result")
     return {
         address: Collected(np.empty(shapes[address], dtypes[address]), reading.order, on_input_clock=TIME in reading.dims)
         for address, reading in readings.items()

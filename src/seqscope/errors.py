@@ -79,11 +79,14 @@ def in_call(describe: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def about_layer(name: str) -> Iterator[None]:
-    """Put the layer's name in front of a short message ("never ran") that passes through; "" is the model's output."""
+    """Put the layer's name in front of a short message ("never ran") that passes through; "" is the model's output.
+
+    What is captured of a layer besides its value has a name with brackets behind it: "lstm (states)".
+    """
     try:
         yield
     except LayerError as error:
-        subject = f"The layer '{name}'" if name else "The model's output"
+        subject = f"The layer '{name.partition(' (')[0]}'" if name else "The model's output"
         raise LayerError(f"{subject} {error.message}.") from error
 
 

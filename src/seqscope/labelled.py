@@ -29,6 +29,9 @@ OUTPUT_TIME = "output_time"
 DIRECTION = "direction"
 CALL = "call"
 TAP = "tap"
+PROJECTION = "projection"
+HEAD, QUERY, KEY = "head", "query", "key"
+STREAM = "stream"
 
 TIME_START, TIME_END = "time_start", "time_end"
 LENGTH = "length"
@@ -49,6 +52,26 @@ LONG_NAMES = {
     OUTPUT_TIME: "Output Step",
     CALL: "Call",
     TAP: "Tap",
+    PROJECTION: "Projected Unit",
+    DIRECTION: "Direction",
+    HEAD: "Head",
+    QUERY: "Query",
+    KEY: "Key",
+    STREAM: "Stream",
+}
+
+# What the states of a recurrent layer are called in full.
+STATE_NAMES = {
+    "h": "Hidden state",
+    "c": "Cell state",
+    "i": "Input gate",
+    "f": "Forget gate",
+    "g": "Candidate",
+    "o": "Output gate",
+    "r": "Reset gate",
+    "z": "Update gate",
+    "n": "Candidate",
+    "a": "Pre-activation",
 }
 
 
@@ -148,17 +171,52 @@ def result(
     """
     if samples.single:
         values, dims = values[0], list(dims)[1:]
-    sizes = dict(zip(dims, values.shape, strict=True))
+    labels = _coords(dict(zip(dims, values.shape, strict=True)), samples, clock) | dict(coords or {})
+    return xr.DataArray(values, dims=tuple(dims), coords=labels, name=name, attrs=attributes(attrs or {}))
+
+
+def _coords(sizes: Mapping[str, int], samples: SampleAxis, clock: Clock) -> dict[str, Any]:
+    """Coordinates of dims of these sizes: samples by id, time by the input's clock, the rest by number."""
     labels: dict[str, Any] = samples.coords()
     labels |= {
         dim: xr.Variable(dim, np.arange(size), {"long_name": LONG_NAMES.get(dim, dim)})
         for dim, size in sizes.items()
         if dim not in (SAMPLE, TIME)
     }
-    if TIME in sizes:
-        labels |= clock_coords(clock, sizes[TIME], single=samples.single)
-    labels |= dict(coords or {})
-    return xr.DataArray(values, dims=tuple(dims), coords=labels, name=name, attrs=attributes(attrs or {}))
+    return labels | (clock_coords(clock, sizes[TIME], single=samples.single) if TIME in sizes else {})
+
+
+def states_result(
+    states: Mapping[str, tuple[Sequence[str], np.ndarray]],
+    *,
+    on_input_clock: bool,
+    samples: SampleAxis,
+    clock: Clock,
+    attrs: Mapping[str, Any],
+    fields: Mapping[int, Field] | None = None,
+) -> xr.Dataset:
+    """Label the states of a recurrent layer.
+
+    Parameters
+    ----------
+    states : dict of (dims, array)
+        By name, `sample` first; taken away where one sequence was given.
+    on_input_clock, fields
+        As in `layer_result`.
+    """
+    variables: dict[str, xr.Variable] = {}
+    sizes: dict[Any, int] = {}
+    for name, (dims, values) in states.items():
+        named = [STEP if dim == TIME and not on_input_clock else dim for dim in dims]
+        variable = xr.Variable(named, values, {"long_name": f"{STATE_NAMES[name]} {name}"})
+        variables[name] = variable.isel({SAMPLE: 0}) if samples.single else variable
+        sizes |= variables[name].sizes
+    coords = _coords(sizes, samples, clock)
+    if DIRECTION in sizes:
+        coords[DIRECTION] = xr.Variable(DIRECTION, ["forward", "backward"], {"long_name": LONG_NAMES[DIRECTION]})
+    if STEP in sizes and fields is not None:
+        coords |= step_coords(fields, sizes[STEP], clock, samples)
+    return xr.Dataset(variables, coords=coords, attrs=attributes(attrs))
 
 
 def layer_result(
@@ -251,11 +309,14 @@ def filters_result(values: np.ndarray, *, channels: Sequence[Hashable] | None, a
     return xr.DataArray(np.array(values), dims=tuple(dims), coords=coords, name="filters", attrs=attributes(attrs))  # never the model's own
 
 
-def tree(arrays: Mapping[str, xr.DataArray], attrs: Mapping[str, Any]) -> xr.DataTree:
+def tree(arrays: Mapping[str, xr.DataArray] | Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> xr.DataTree:
     """Several layers side by side, a node each; the root holds `sample` alone, since the layers' clocks may differ."""
     first = next(iter(arrays.values()))
     root = xr.Dataset(coords={SAMPLE: first.coords[SAMPLE].variable} if SAMPLE in first.dims else {}, attrs=attributes(attrs))
-    nodes = {name.replace("/", "_"): array.to_dataset(promote_attrs=True) for name, array in arrays.items()}  # "/" would nest
+    nodes = {  # "/" would nest
+        name.replace("/", "_"): array if isinstance(array, xr.Dataset) else array.to_dataset(promote_attrs=True)
+        for name, array in arrays.items()
+    }
     return xr.DataTree.from_dict({"/": root} | nodes)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import xarray as xr
 
 from seqscope import labelled, layouts
-from seqscope.axes import OUTPUT_VALUE
+from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.collect import Collected, collect, few_rows
 from seqscope.engines.base import Engine, HasKernels, engine_for, open_file
 from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
+from seqscope.feed import Feed
 from seqscope.kernels import convolution, spacing
 from seqscope.layers import Layers
 from seqscope.randomness import state_kept
@@ -22,6 +23,7 @@ from seqscope.receptive import Field
 from seqscope.selection import layer_of, select
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
+from seqscope.states import Wanted, choose_recurrent, in_order
 
 
 class Scope:
@@ -214,6 +216,76 @@ class Scope:
             arrays = {address: self._label_layer(address, value, sequences, fields.get(address)) for address, value in found.items()}
             return next(iter(arrays.values())) if selection.one else labelled.tree(arrays, self._attrs("activations"))
 
+    def states(
+        self,
+        X: Any,
+        layer: str | Sequence[str] | None = None,
+        *,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+    ) -> xr.Dataset | xr.DataTree:
+        """Hidden states, memory cells and gates of recurrent layers at every time step.
+
+        They follow from the layer's own weights, input and hidden states by the equations of its kind (`seqscope.cells`), and are
+        compared with what the layer gives.
+
+        Parameters
+        ----------
+        X : Sequences, or anything that `Sequences` takes
+            An array without names has the layout that the model takes.
+        layer : str, or sequence of str, optional
+            The name of a recurrent layer, or of a cell that the model loops over, gives its Dataset; the name of a stack, a glob,
+            several names, or nothing (every recurrent layer) a tree.
+        batch_size : int, optional
+            Sequences at a time; by default as many as suit the memory.
+        progress : bool, optional
+            Whether to show a bar; default: where standard error is a terminal and the work is long.
+
+        Returns
+        -------
+        Dataset of arrays (sample, time, unit), or a DataTree with one node a layer
+            LSTM: `h` hidden state, `c` cell state, `i` input gate, `f` forget gate, `g` candidate, `o` output gate. GRU: `h`, `r` reset
+            gate, `z` update gate, `n` candidate; h is (1 - z) n + z times the h before. RNN: `h`, and `a` before the nonlinearity. With
+            a dim `direction` where the layer is bidirectional, the backward one aligned to input time; a projected LSTM's h has the
+            dim `projection`. Time and samples as in `activations`. NaN after the end of a sequence, and gates where a mask leaves a
+            step out.
+
+        Raises
+        ------
+        UnsupportedError
+            The layer is not recurrent (those that are are named), or its cell has options that the equations do not cover.
+        LayerError
+            No layer has that name, it never ran, or it gives other values than its equations.
+        DataError, ModelError, TooLargeError
+
+        Notes
+        -----
+        Hochreiter and Schmidhuber 1997; Gers, Schmidhuber and Cummins 2000 (LSTM); Cho et al. 2014 (GRU); Elman 1990 (RNN).
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("test")
+        >>> states = sq.Scope(sq.zoo.japanese_vowels()).states(X[0], "lstm")
+        >>> list(states), states.c.dims
+        (['h', 'c', 'i', 'f', 'g', 'o'], ('time', 'unit'))
+        """
+        with _verb(lambda: self._describe("states", X, layer)):
+            wanted = choose_recurrent(layer, self._engine)
+            found = self._collect_states(X, wanted, batch_size=batch_size, show_progress=progress)
+            return next(iter(found.values())) if wanted.one else labelled.tree(found, self._attrs("states"))
+
+    def _collect_states(
+        self, X: Any, wanted: Wanted, *, batch_size: int | None = None, show_progress: bool | None = None
+    ) -> dict[str, xr.Dataset]:
+        """The states of each layer."""
+        sequences, feed = self._specimen.take_in(X)
+        picked = wanted.pick(self._specimen.readings(feed, sequences, wanted.capture))
+        readings = {address: reading for of_part in picked.values() for address, reading in of_part.items()}
+        found = collect(feed, sequences, readings, wanted.capture, batch_size=batch_size, show_progress=show_progress)
+        self._specimen.show(sequences)
+        return {part: self._label_states(part, {name: found[name] for name in names}, sequences, feed) for part, names in picked.items()}
+
     def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
         """The kernels of a convolution: what each filter weighs each channel with, step by step.
 
@@ -281,6 +353,21 @@ class Scope:
             clock=sequences.clock,
             attrs=self._attrs("activations") | {"layer": address, "kind": layer.kind, "layer_type": layer.type},
             fields=fields,
+        )
+
+    def _label_states(self, part: str, found: Mapping[str, Collected], sequences: Sequences, feed: Feed) -> xr.Dataset:
+        layer = self._engine.by_name[part]
+        h = next(iter(found.values()))
+        readings = self._specimen.readings(feed, sequences, (part,))
+        known = {part: reading for reading in (readings.get(part),) if isinstance(reading, Reading)}
+        fields = self._specimen.place_steps(feed, sequences, known, {part: h} if known else {})
+        return labelled.states_result(
+            in_order(found),
+            on_input_clock=h.on_input_clock,
+            samples=sequences.sample_axis,
+            clock=sequences.clock,
+            attrs=self._attrs("states") | {"layer": part, "kind": layer.kind, "layer_type": layer.type},
+            fields=fields.get(part),
         )
 
     def _attrs(self, method: str) -> dict[str, Any]:

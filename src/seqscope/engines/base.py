@@ -17,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from seqscope.cells import CellWeights
 from seqscope.errors import MissingPackageError, ModelError, quoted, require
 from seqscope.layers import Layer
 
@@ -46,6 +47,12 @@ class InputHint:
 StandIn = Callable[..., np.ndarray]
 
 
+# What may be captured of a layer besides its value: its name with one of these behind it. A layer's states stand under
+# "lstm (states)[c]", under "lstm (states)[backward][c]" where it is bidirectional; attention weights under "attn (weights)".
+STATES, WEIGHTS = " (states)", " (weights)"
+FORWARD, BACKWARD = "forward", "backward"
+
+
 @dataclass(frozen=True)
 class Forward:
     """What one pass gave.
@@ -58,11 +65,14 @@ class Forward:
         How many tensors the model gave.
     captured : dict of lists of arrays
         Each layer's value at each call, in order of the first call, axes as the layer gave them. A layer that gives several
-        tensors has an entry for each: `branch[0]`, `branch[1]`, or `branch[name]`.
+        tensors has an entry for each: `branch[0]`, `branch[1]`, or `branch[name]`. States and attention weights, where they were
+        asked for, stand under names of their own (`STATES`, `WEIGHTS`).
     drew_noise : bool
         Whether the pass drew random numbers, so that samples differ by their place in the batch.
     refused : dict of str
         Layers that were to be captured and can't be, and why: one that runs inside a loop of the framework's own.
+    dims : dict of tuples
+        What the axes of a captured value are by its kind, for states and attention weights: `sample`, `time`, `unit`.
     """
 
     output: np.ndarray
@@ -70,6 +80,7 @@ class Forward:
     captured: dict[str, list[np.ndarray]]
     drew_noise: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
+    dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -125,7 +136,7 @@ class Engine(Protocol):
         lengths : int array (sample,)
             For models that take lengths, through `call`.
         capture : sequence of str
-            The layers whose values to keep, out of `by_name`.
+            The layers whose values to keep, out of `by_name`; a name with `STATES` or `WEIGHTS` behind it asks for those.
         instead : dict of functions, optional
             What to compute in place of a layer: a function of its first input that gives its first value, both with axes as the layer
             has them. The engine puts it where the layer would give it (a recurrent layer's last step and states are made from it).
@@ -137,6 +148,31 @@ class Engine(Protocol):
         ------
         ModelError
             The framework refused the batch; its own exception is the cause.
+        """
+        ...
+
+
+@runtime_checkable
+class HasStates(Protocol):
+    """An engine that captures the gates and cells of recurrent layers, and attention weights. Optional."""
+
+    @property
+    def recurrent_parts(self) -> Mapping[str, tuple[str, ...]]:
+        """The layers that have states, each with the parts that states are captured of: a stack's layers, else itself."""
+        ...
+
+    @property
+    def attention_layers(self) -> tuple[str, ...]:
+        """The layers that have attention weights."""
+        ...
+
+    def recurrent(self, name: str) -> tuple[CellWeights, ...]:
+        """The weights of a recurrent layer in canonical order and shape, as arrays: one for each direction.
+
+        Raises
+        ------
+        UnsupportedError
+            The cell is of a kind whose equations are not known, or has options that they do not cover.
         """
         ...
 

@@ -16,14 +16,15 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
-from seqscope.engines import torch_kinds, torch_reach
-from seqscope.engines.base import Forward, InputHint, StandIn
+from seqscope.cells import CellWeights
+from seqscope.engines import torch_attention, torch_cells, torch_kinds, torch_reach, torch_recurrent
+from seqscope.engines.base import STATES, WEIGHTS, Forward, InputHint, StandIn
 from seqscope.engines.places import by_place
 from seqscope.engines.torch_kernels import kernel_of
 from seqscope.engines.torch_stack import stack_layer, stack_names
 from seqscope.engines.torch_state import Pass, as_it_was, one_at_a_time, version_of
 from seqscope.engines.torch_weights import load_weights
-from seqscope.errors import ModelError
+from seqscope.errors import LayerError, ModelError, UnsupportedError
 from seqscope.layers import Layer
 from seqscope.layouts import ORDERS
 
@@ -145,7 +146,33 @@ class TorchEngine:
             output, seen, drew = self._run(batch, lengths, capture, instead or {})
         outputs = list(output.values())
         arrays = {address: [as_numpy(value.tensor) for value in values] for address, values in seen.items()}
-        return Forward(as_numpy(outputs[0]), len(outputs), arrays, drew)
+        dims = {address: value.dims for address, values in seen.items() for value in values if value.dims is not None}
+        return Forward(as_numpy(outputs[0]), len(outputs), arrays, drew, dims=dims)
+
+    @cached_property
+    def recurrent_parts(self) -> dict[str, tuple[str, ...]]:
+        """The recurrent modules, each with its layers (see `engines.base.HasStates`)."""
+        parts: dict[str, tuple[str, ...]] = {}
+        for name, module in self._rows.items():
+            if torch_recurrent.has_states(module):
+                layers = stack_names(name, module) if isinstance(module, nn.RNNBase) and module.num_layers > 1 else (name,)
+                parts |= {name: layers} | {layer: (layer,) for layer in layers}
+        return parts
+
+    @cached_property
+    def attention_layers(self) -> tuple[str, ...]:
+        """The modules that have attention weights."""
+        return tuple(name for name, module in self._rows.items() if isinstance(module, nn.MultiheadAttention))
+
+    def recurrent(self, name: str) -> tuple[CellWeights, ...]:
+        """The weights of a recurrent layer, one for each direction (see `engines.base.HasStates`)."""
+        if name not in self.recurrent_parts:
+            raise UnsupportedError(f"'{name}' is no recurrent layer of torch's own kinds.")
+        ((_, module, index),) = self._places([name])
+        ways = (False, True) if getattr(module, "bidirectional", False) else (False,)
+        with as_it_was(self._module):
+            found = [torch_cells.weights_of(module, index or 0, backward=way) for way in ways]
+            return tuple(weights.mapped(lambda tensor: as_numpy(tensor).copy()) for weights in found)
 
     def kernel(self, name: str) -> np.ndarray:
         """The kernels of a convolution, (unit, tap, channel) (see `engines.base.HasKernels`)."""
@@ -161,13 +188,22 @@ class TorchEngine:
         with contextlib.ExitStack() as around:
             under_way = around.enter_context(as_it_was(self._module))
             around.enter_context(torch_reach.replaced(self._modules, instead))
-            around.enter_context(self._hooks(capture, seen, under_way, copied=bool(instead)))
+            values = [name for name in capture if not name.endswith((STATES, WEIGHTS))]
+            around.enter_context(self._hooks(values, seen, under_way, copied=bool(instead)))
+            states = around.enter_context(torch_recurrent.watching(self._with_states(capture)))
+            weights = around.enter_context(torch_attention.watching(self._with_weights(capture)))
             try:
                 output = self._call(self._module, self._to_tensor(batch), torch.tensor(lengths))
+            except LayerError:  # of ours, about a replay
+                raise
             except Exception as error:
                 raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
             outputs = {path: _own(tensor, under_way) for path, tensor in _tensors(output).items()}
             drew_noise = under_way.drew_noise()
+            for found in (states, weights):
+                for name, watched in found.items():
+                    for address, calls in watched.by_address(name).items():
+                        seen[address] = [_Seen(name, tensor, watched.dims_of(tensor)) for tensor in calls]
         if not outputs:
             raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
         return outputs, seen, drew_noise
@@ -205,6 +241,16 @@ class TorchEngine:
                 stack, _, index = name.rpartition(".")
                 yield name, self._modules[stack], int(index)
 
+    def _with_states(self, capture: Sequence[str]) -> list[tuple[str, nn.Module, int]]:
+        """Whose states are wanted."""
+        names = [name.removesuffix(STATES) for name in capture if name.endswith(STATES)]
+        return [(f"{name}{STATES}", module, index or 0) for name, module, index in self._places(names)]
+
+    def _with_weights(self, capture: Sequence[str]) -> list[tuple[str, nn.MultiheadAttention]]:
+        """Whose attention weights are wanted."""
+        names = [name.removesuffix(WEIGHTS) for name in capture if name.endswith(WEIGHTS)]
+        return [(f"{name}{WEIGHTS}", module) for name in names if isinstance(module := self._modules[name], nn.MultiheadAttention)]
+
     def _hook(self, name: str, index: int | None, seen: dict[str, list[_Seen]], under_way: Pass, *, copied: bool) -> _Hook:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
             if index is not None:
@@ -229,8 +275,8 @@ class _Hook(Protocol):
 class _Seen:
     """A layer's value as the hook saw it. It is not copied (the result is filled from it), so a later change is watched for."""
 
-    def __init__(self, layer: str, tensor: torch.Tensor) -> None:
-        self.layer, self.tensor, self.version = layer, tensor, version_of(tensor)
+    def __init__(self, layer: str, tensor: torch.Tensor, dims: tuple[str, ...] | None = None) -> None:
+        self.layer, self.tensor, self.version, self.dims = layer, tensor, version_of(tensor), dims
 
     @property
     def was_overwritten(self) -> bool:

@@ -23,19 +23,18 @@ def stack_layer(module: nn.Module, index: int, args: tuple[Any, ...], kwargs: di
         raise TypeError(f"{type(module).__name__} is no recurrent stack")
     if index == module.num_layers - 1:
         return value
-    fed, state = _arguments(*args, **kwargs)
+    fed, state = arguments(*args, **kwargs)
     for layer in range(index + 1):
-        alone = _alone(module, layer)
-        fed = alone(fed, _state_of(module, layer, state))[0]
+        fed = alone(module, layer)(fed, state_of(module, layer, state))[0]
     return fed, None
 
 
-def _arguments(input: Any, hx: Any = None) -> tuple[Any, Any]:
+def arguments(input: Any, hx: Any = None) -> tuple[Any, Any]:
     """Name the arguments of a recurrent module's call."""
     return input, hx
 
 
-def _alone(module: nn.RNNBase, layer: int) -> nn.RNNBase:
+def alone(module: nn.RNNBase, layer: int) -> nn.RNNBase:
     """Layer `layer` as a module of its own that shares the weights."""
     ways = 2 if module.bidirectional else 1
     width = module.proj_size or module.hidden_size
@@ -43,7 +42,7 @@ def _alone(module: nn.RNNBase, layer: int) -> nn.RNNBase:
     if isinstance(module, nn.RNN):
         options["nonlinearity"] = module.nonlinearity
     kind: Any = next(kind for kind in (nn.LSTM, nn.GRU, nn.RNN) if isinstance(module, kind))
-    alone: nn.RNNBase = kind(
+    part: nn.RNNBase = kind(
         module.input_size if layer == 0 else width * ways,
         module.hidden_size,
         bias=module.bias,
@@ -52,14 +51,14 @@ def _alone(module: nn.RNNBase, layer: int) -> nn.RNNBase:
         device="meta",
         **options,
     )
-    for name in list(alone._parameters):
+    for name in list(part._parameters):
         weight = getattr(module, name.replace("_l0", f"_l{layer}"))
-        setattr(alone, name, nn.Parameter(weight.detach(), requires_grad=False))  # the same memory
-    alone.flatten_parameters()  # what cuDNN asks for; it moves the new parameters alone
-    return alone.eval()
+        setattr(part, name, nn.Parameter(weight.detach(), requires_grad=False))  # the same memory
+    part.flatten_parameters()  # what cuDNN asks for; it moves the new parameters alone
+    return part.eval()
 
 
-def _state_of(module: nn.RNNBase, layer: int, state: Any) -> Any:
+def state_of(module: nn.RNNBase, layer: int, state: Any) -> Any:
     """The rows of the initial state that belong to one layer."""
     if state is None:
         return None

@@ -1,0 +1,326 @@
+"""The states of torch's recurrent modules: for the time of a pass each wanted module computes its gates along with its value.
+
+A stack is run layer by layer, each as a module of its own that shares the stack's weights, on the input that the stack was called with.
+Modules that loop over a cell (`nn.LSTMCell`) call it once for every step: what goes in is kept, and the gates of all steps are computed
+together after the pass.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from seqscope import cells
+from seqscope.cells import CellWeights
+from seqscope.engines.base import BACKWARD, FORWARD
+from seqscope.engines.torch_cells import IN_PLACE, States, Tensor, by_loop, by_product, loop_is_faster, weights_of
+from seqscope.engines.torch_stack import alone, arguments, state_of
+from seqscope.errors import LayerError, about_layer
+
+# How far a replay may be from what the layer gave, by the type that it computes in; and where cuDNN may round products to TF32.
+_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+_TF32_TOLERANCE = 5e-3
+# Steps of one row on which the loop is compared with the layer.
+_CHECKED = 64
+
+
+@dataclass
+class Watched:
+    """The states of one layer, call after call.
+
+    Attributes
+    ----------
+    calls : list of dicts
+        For each call the states by direction ("" where there is one) and name, (sample, time, unit); and what they were before the
+        first step, "h0" and "c0", (sample, unit).
+    steps : list of (module, input, state, value)
+        For a cell, its calls as they were: their gates are computed together in the end.
+    """
+
+    calls: list[dict[str, States]] = field(default_factory=list)
+    steps: list[tuple[nn.Module, Tensor, Any, Any]] = field(default_factory=list)
+    _are_steps: bool = False
+
+    def dims_of(self, tensor: Tensor) -> tuple[str, ...] | None:
+        """What the axes of a state are; None where the calls are the steps, or where there is no sample axis."""
+        return None if self._are_steps else {3: ("sample", "time", "unit"), 2: ("sample", "unit")}.get(tensor.dim())
+
+    def by_address(self, name: str) -> dict[str, list[Tensor]]:
+        """Every state at every call, under "name[c]" or "name[backward][c]"."""
+        if self.steps:
+            self._are_steps = True
+            with about_layer(name):
+                self.calls, self.steps = _gates_of_calls(self.steps), []
+        found: dict[str, list[Tensor]] = {}
+        for call in self.calls:
+            for direction, states in call.items():
+                for state, tensor in states.items():
+                    found.setdefault(f"{name}{f'[{direction}]' if direction else ''}[{state}]", []).append(tensor)
+        return found
+
+
+def has_states(module: nn.Module) -> bool:
+    """Whether a module is a recurrent one of torch's own kinds."""
+    return isinstance(module, nn.LSTM | nn.GRU | nn.RNN | nn.LSTMCell | nn.GRUCell | nn.RNNCell)
+
+
+@contextlib.contextmanager
+def watching(wanted: Sequence[tuple[str, nn.Module, int]]) -> Iterator[dict[str, Watched]]:
+    """Let modules compute their states along with their value, for the time of one pass.
+
+    Parameters
+    ----------
+    wanted : sequence of (name, module, layer)
+        The module's layer; 0 where it is no stack.
+    """
+    seen = {name: Watched() for name, _, _ in wanted}
+    with contextlib.ExitStack() as undo:
+        for module in {id(module): module for _, module, _ in wanted}.values():
+            names = {layer: name for name, of, layer in wanted if of is module}
+            if "forward" in vars(module):  # something stands in for it
+                continue
+            vars(module)["forward"] = _forward(module, names, seen)
+            undo.callback(vars(module).pop, "forward", None)
+        yield seen
+
+
+def _forward(module: nn.Module, names: Mapping[int, str], seen: Mapping[str, Watched]) -> Any:
+    """The module's forward, which keeps the states of its layers under these names."""
+    plain = module.forward
+
+    def of_cell(input: Tensor, hx: Any = None) -> Any:
+        value = plain(input, hx)
+        seen[names[0]].steps.append((module, input, _each(hx, torch.clone), _each(value, torch.clone)))  # the model may write over them
+        return value
+
+    def of_stack(*args: Any, **kwargs: Any) -> Any:
+        with about_layer(next(iter(names.values())).removesuffix(".0")):
+            value, found = _run_stack(module, plain, names.keys(), *arguments(*args, **kwargs))
+        for layer, states in found.items():
+            seen[names[layer]].calls.append({way: _sample_first(kept) for way, kept in states.items()})
+        return value
+
+    return of_cell if isinstance(module, nn.RNNCellBase) else of_stack
+
+
+def _sample_first(states: States) -> States:
+    return {name: tensor.transpose(0, 1) if tensor.dim() == 3 else tensor for name, tensor in states.items()}
+
+
+# A stack, layer by layer
+
+
+def _run_stack(module: Any, plain: Any, wanted: Any, input: Any, hx: Any) -> tuple[Any, dict[int, dict[str, States]]]:
+    """What a recurrent module gives for these arguments, and the states of its wanted layers, (time, sample, unit)."""
+    if isinstance(input, Tensor) and input.dim() == 2:  # one sequence without a sample axis
+        (value, final), found = _run_stack(
+            module, plain, wanted, input.unsqueeze(_sample_axis(module)), _each(hx, lambda part: part[:, None])
+        )
+        return (value.squeeze(_sample_axis(module)), _each(final, lambda part: part[:, 0])), found
+    found, finals, fed = {}, [], input
+    written = _has_own_forward(module)
+    if written and module.num_layers > 1:
+        raise LayerError(
+            f"is a {type(module).__name__} with a forward of its own and {module.num_layers} layers, whose states can't be told"
+        )
+    for layer in range(module.num_layers):
+        run = plain if module.num_layers == 1 else alone(module, layer)
+        state = state_of(module, layer, hx)
+        if layer in wanted:
+            fed, final, found[layer] = _Layer(module, layer, run, written).run(fed, state)
+        else:
+            fed, final = run(fed, state)
+        finals.append(final)
+    if len(finals) == 1:
+        return (fed, finals[0]), found
+    return (fed, torch.cat(finals) if isinstance(finals[0], Tensor) else tuple(map(torch.cat, zip(*finals, strict=True)))), found
+
+
+def _has_own_forward(module: nn.Module) -> bool:
+    """Whether somebody wrote the module a forward, which may do anything."""
+    return not str(getattr(type(module).forward, "__module__", "")).startswith("torch.nn.")
+
+
+def _sample_axis(module: Any) -> int:
+    return 0 if module.batch_first else 1
+
+
+def _each(state: Any, change: Any) -> Any:
+    """A state, which may be None, a tensor, or a pair of them, with each tensor changed."""
+    if state is None:
+        return None
+    return change(state) if isinstance(state, Tensor) else tuple(change(part) for part in state)
+
+
+class _Layer:
+    """One layer of a stack at one call.
+
+    Parameters
+    ----------
+    run : function of (input, state)
+        The layer itself.
+    written : bool
+        Whether it may do something else than the equations, so that its value has to be its own.
+    """
+
+    def __init__(self, module: Any, layer: int, run: Any, written: bool) -> None:
+        self._module, self._run, self._written = module, run, written
+        self._ways = (FORWARD, BACKWARD) if module.bidirectional else ("",)
+        self._weights = {way: weights_of(module, layer, backward=way == BACKWARD) for way in self._ways}
+
+    def run(self, fed: Any, state: Any) -> tuple[Any, Any, dict[str, States]]:
+        """Its value, its final state, and its states by direction, (time, sample, unit)."""
+        x, lengths = self._steps_of(fed)
+        initial = {way: self._initial(place, state, x) for place, way in enumerate(self._ways)}
+        kind = self._weights[self._ways[0]].kind
+        if lengths is None and not self._written and loop_is_faster(kind, x):
+            return self._by_loop(x, state, initial)
+        value, final = self._run(fed, state)
+        own = self._steps_of(value)[0].chunk(len(self._ways), -1)
+        found = {}
+        for (way, weights), h in zip(self._weights.items(), own, strict=True):
+            turned = by_product(weights, _turned(x, lengths, way), _turned(h, lengths, way), initial[way])
+            _check_replay(weights, turned, initial[way])
+            found[way] = {name: _ended(_turned(tensor, lengths, way), lengths) for name, tensor in turned.items()} | _before(initial[way])
+        if lengths is None:
+            self._check_final(final, found)
+        return value, final, found
+
+    def _by_loop(self, x: Tensor, state: Any, initial: Mapping[str, States]) -> tuple[Any, Any, dict[str, States]]:
+        found = {}
+        for way, weights in self._weights.items():
+            turned = by_loop(weights, _turned(x, None, way), initial[way])
+            found[way] = {name: _turned(tensor, None, way) for name, tensor in turned.items()} | _before(initial[way])
+        h = torch.cat([states["h"] for states in found.values()], -1) if len(found) > 1 else found[""]["h"]
+        final = tuple(self._final_of(found, name) for name in initial[self._ways[0]])
+        self._check_loop(x, state, h)
+        return h.transpose(0, 1) if self._module.batch_first else h, final if len(final) > 1 else final[0], found
+
+    def _final_of(self, found: Mapping[str, States], name: str) -> Tensor:
+        """The last of a state for each direction, as torch orders them."""
+        return torch.stack([states[name][0 if way == BACKWARD else -1] for way, states in found.items()])
+
+    def _steps_of(self, value: Any) -> tuple[Tensor, Tensor | None]:
+        """A sequence as (time, sample, channel), and the length of each sample where it is packed."""
+        if isinstance(value, PackedSequence):
+            return pad_packed_sequence(value)
+        return value.transpose(0, 1) if self._module.batch_first else value, None
+
+    def _initial(self, place: int, state: Any, x: Tensor) -> States:
+        weights = self._weights[self._ways[place]]
+        if state is None:
+            return cells.zero_state(weights, lambda size: x.new_zeros(x.shape[1], size))
+        parts = state if isinstance(state, tuple) else (state,)
+        return {name: part[place] for name, part in zip(cells.CARRIED[weights.kind], parts, strict=True)}
+
+    # A replay is compared with what the layer itself gives
+
+    def _check_loop(self, x: Tensor, state: Any, h: Tensor) -> None:
+        """Compare the loop with the layer on one row: its first steps, all of them where it runs backward too."""
+        n_steps = len(x) if len(self._ways) == 2 else min(_CHECKED, len(x))
+        row = x[:n_steps, :1]
+        own, _ = self._run(row.transpose(0, 1) if self._module.batch_first else row, _each(state, lambda part: part[:, :1].contiguous()))
+        _compare("h", self._steps_of(own)[0], h[:n_steps, :1])
+
+    def _check_final(self, final: Any, found: Mapping[str, States]) -> None:
+        """Compare the last cell state with the one that the layer gives."""
+        if isinstance(final, tuple):
+            _compare("the last c", final[1], self._final_of(found, "c"))
+
+
+def _before(initial: States) -> States:
+    """The initial state under names of its own."""
+    return {f"{name}0": tensor for name, tensor in initial.items()}
+
+
+def _turned(tensor: Tensor, lengths: Tensor | None, way: str) -> Tensor:
+    """A sequence in the order in which a direction reads it, (time, sample, ...): each row turned around where that is backward."""
+    if way != BACKWARD:
+        return tensor
+    if lengths is None:
+        return tensor.flip(0)
+    steps = torch.arange(len(tensor))[:, None]
+    places = torch.where(steps < lengths, lengths - 1 - steps, steps).to(tensor.device)
+    return tensor.gather(0, places[..., None].expand_as(tensor))
+
+
+def _ended(tensor: Tensor, lengths: Tensor | None) -> Tensor:
+    """NaN after the end of each row."""
+    if lengths is None or bool((lengths == len(tensor)).all()):
+        return tensor
+    over = torch.arange(len(tensor))[:, None] >= lengths
+    return tensor.masked_fill(over[..., None].to(tensor.device), torch.nan)
+
+
+def _check_replay(weights: CellWeights, states: States, initial: States) -> None:
+    """Compare the h that the gates make with the h that the layer gave."""
+    gates = {name: states[name].flatten(0, 1) for name in cells.GATES[weights.kind]}
+    if weights.kind == "lstm":
+        h = cells.hidden_of(weights, gates["o"], states["c"].flatten(0, 1), IN_PLACE)
+    else:
+        before = torch.cat([initial["h"][None], states["h"][:-1]]).flatten(0, 1)
+        h = cells.carried_on(weights, gates, {"h": before}, IN_PLACE)["h"]
+    _compare("h", states["h"].flatten(0, 1), h)
+
+
+def _compare(what: str, own: Tensor, replayed: Tensor) -> None:
+    """Refuse a replay that is not what the layer gave.
+
+    Raises
+    ------
+    LayerError
+    """
+    allowed = _TF32_TOLERANCE if _may_round(own) else _TOLERANCES.get(own.dtype, 1e-5)
+    if own.numel() == 0:
+        return
+    off = float(((own - replayed).abs() / own.abs().clamp(min=1)).nan_to_num().max())
+    if off > allowed:
+        raise LayerError(
+            f"gives other values than the equations of its kind: {what} is off by {off:.1g}, and {allowed:.0e} is allowed for "
+            f"{str(own.dtype).removeprefix('torch.')}. Reduced precision does that (set torch.backends.cudnn.allow_tf32 = False and "
+            "torch.backends.cuda.matmul.allow_tf32 = False, and run the model in float32), and so does a forward of its own"
+        )
+
+
+def _may_round(tensor: Tensor) -> bool:
+    """Whether products are allowed to be rounded to TF32."""
+    allowed = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    return tensor.is_cuda and tensor.dtype == torch.float32 and allowed
+
+
+# Cells that a module calls once for every step
+
+
+def _gates_of_calls(steps: Sequence[tuple[nn.Module, Tensor, Any, Any]]) -> list[dict[str, States]]:
+    """The states of a cell at each of its calls, the gates of all calls computed together."""
+    weights = weights_of(steps[0][0])
+    names = cells.CARRIED[weights.kind]
+    after = [_by_name(names, value) for *_, value in steps]
+    before = [
+        {name: torch.zeros_like(now[name]) for name in names} if hx is None else _by_name(names, hx)
+        for (_, _, hx, _), now in zip(steps, after, strict=True)
+    ]
+    state = {name: _as_rows([one[name] for one in before]) for name in names}
+    found = cells.step(weights, torch.addmm(weights.bias, _as_rows([x for _, x, _, _ in steps]), weights.input), state, IN_PLACE)
+    _compare("h", _as_rows([one["h"] for one in after]), found["h"])
+    sizes = [one["h"].numel() // one["h"].shape[-1] for one in after]
+    parts = {name: torch.split(tensor, sizes) for name, tensor in found.items()}
+    calls = [{name: parts[name][place].reshape(one["h"].shape) for name in parts} for place, one in enumerate(after)]
+    calls[0] |= _before(before[0])
+    return [{"": call} for call in calls]
+
+
+def _by_name(names: Sequence[str], state: Any) -> States:
+    """A cell's state, a tensor or a pair of them, by name."""
+    return dict(zip(names, state if isinstance(state, tuple | list) else (state,), strict=True))
+
+
+def _as_rows(parts: Sequence[Tensor]) -> Tensor:
+    """The values of all calls, (row, unit)."""
+    return torch.cat([part.reshape(-1, part.shape[-1]) for part in parts])
