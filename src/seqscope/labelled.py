@@ -115,6 +115,10 @@ def step_coords(fields: Mapping[int, Field], n_steps: int, clock: Clock, samples
     return coords
 
 
+# One of several arrays of a layer: its dims (`sample` first, where there is one), its values, and what it is called in full.
+Part = tuple[Sequence[str], np.ndarray, str]
+
+
 @dataclass(frozen=True)
 class SampleAxis:
     """What is known of each sample: its id, length and label. `single`: one sequence was given, so there is no such dim."""
@@ -184,39 +188,6 @@ def _coords(sizes: Mapping[str, int], samples: SampleAxis, clock: Clock) -> dict
         if dim not in (SAMPLE, TIME)
     }
     return labels | (clock_coords(clock, sizes[TIME], single=samples.single) if TIME in sizes else {})
-
-
-def states_result(
-    states: Mapping[str, tuple[Sequence[str], np.ndarray]],
-    *,
-    on_input_clock: bool,
-    samples: SampleAxis,
-    clock: Clock,
-    attrs: Mapping[str, Any],
-    fields: Mapping[int, Field] | None = None,
-) -> xr.Dataset:
-    """Label the states of a recurrent layer.
-
-    Parameters
-    ----------
-    states : dict of (dims, array)
-        By name, `sample` first; taken away where one sequence was given.
-    on_input_clock, fields
-        As in `layer_result`.
-    """
-    variables: dict[str, xr.Variable] = {}
-    sizes: dict[Any, int] = {}
-    for name, (dims, values) in states.items():
-        named = [STEP if dim == TIME and not on_input_clock else dim for dim in dims]
-        variable = xr.Variable(named, values, {"long_name": f"{STATE_NAMES[name]} {name}"})
-        variables[name] = variable.isel({SAMPLE: 0}) if samples.single else variable
-        sizes |= variables[name].sizes
-    coords = _coords(sizes, samples, clock)
-    if DIRECTION in sizes:
-        coords[DIRECTION] = xr.Variable(DIRECTION, ["forward", "backward"], {"long_name": LONG_NAMES[DIRECTION]})
-    if STEP in sizes and fields is not None:
-        coords |= step_coords(fields, sizes[STEP], clock, samples)
-    return xr.Dataset(variables, coords=coords, attrs=attributes(attrs))
 
 
 def layer_result(
@@ -307,6 +278,37 @@ def filters_result(values: np.ndarray, *, channels: Sequence[Hashable] | None, a
     long_names = LONG_NAMES | {UNIT: "Filter"}
     coords = {dim: xr.Variable(dim, list(labels), {"long_name": long_names[dim]}) for dim, labels in dims.items()}
     return xr.DataArray(np.array(values), dims=tuple(dims), coords=coords, name="filters", attrs=attributes(attrs))  # never the model's own
+
+
+def parts_result(
+    parts: Mapping[str, Part],
+    *,
+    on_input_clock: bool,
+    samples: SampleAxis,
+    clock: Clock,
+    attrs: Mapping[str, Any],
+    fields: Mapping[int, Field] | None = None,
+) -> xr.Dataset:
+    """Label several arrays of one layer: its states, or the parts of a sum.
+
+    Parameters
+    ----------
+    on_input_clock, fields
+        As in `layer_result`.
+    """
+    variables: dict[str, xr.Variable] = {}
+    sizes: dict[Any, int] = {}
+    for name, (dims, values, long_name) in parts.items():
+        named = [STEP if dim == TIME and not on_input_clock else dim for dim in dims]
+        variable = xr.Variable(named, values, {"long_name": long_name})
+        variables[name] = variable.isel({SAMPLE: 0}) if samples.single and SAMPLE in named else variable
+        sizes |= variables[name].sizes
+    coords = _coords(sizes, samples, clock)
+    if DIRECTION in sizes:
+        coords[DIRECTION] = xr.Variable(DIRECTION, ["forward", "backward"], {"long_name": LONG_NAMES[DIRECTION]})
+    if STEP in sizes and fields is not None:
+        coords |= step_coords(fields, sizes[STEP], clock, samples)
+    return xr.Dataset(variables, coords=coords, attrs=attributes(attrs))
 
 
 def tree(arrays: Mapping[str, xr.DataArray] | Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> xr.DataTree:

@@ -10,12 +10,11 @@ from typing import Any
 
 import xarray as xr
 
-from seqscope import labelled, layouts
+from seqscope import labelled, layouts, memory
 from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.collect import Collected, collect, few_rows
-from seqscope.engines.base import Engine, HasKernels, engine_for, open_file
+from seqscope.engines.base import STATES, Engine, HasKernels, engine_for, open_file
 from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
-from seqscope.feed import Feed
 from seqscope.kernels import convolution, spacing
 from seqscope.layers import Layers
 from seqscope.randomness import state_kept
@@ -23,7 +22,7 @@ from seqscope.receptive import Field
 from seqscope.selection import layer_of, select
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
-from seqscope.states import Wanted, choose_recurrent, in_order
+from seqscope.states import SeenStates, choose_recurrent, in_order, one_recurrent, pick
 
 
 class Scope:
@@ -272,19 +271,114 @@ class Scope:
         """
         with _verb(lambda: self._describe("states", X, layer)):
             wanted = choose_recurrent(layer, self._engine)
-            found = self._collect_states(X, wanted, batch_size=batch_size, show_progress=progress)
+            seen = self._see_states(X, wanted.parts, by_name=wanted.by_name, batch_size=batch_size, show_progress=progress)
+            found = {part: self._label_states(part, seen, in_order(seen.of(part)), "states") for part in seen.parts}
             return next(iter(found.values())) if wanted.one else labelled.tree(found, self._attrs("states"))
 
-    def _collect_states(
-        self, X: Any, wanted: Wanted, *, batch_size: int | None = None, show_progress: bool | None = None
-    ) -> dict[str, xr.Dataset]:
-        """The states of each layer."""
+    def memory(self, X: Any, layer: str | None = None, *, time: int | None = None, batch_size: int | None = None) -> xr.Dataset:
+        """What a cell state is made of: how much of what each step wrote is left in the end.
+
+        An LSTM's cell state is a sum over the steps that wrote it, c_T = sum over t of (f_T ... f_{t+1}) i_t g_t, plus what is left of
+        the initial state, f_T ... f_1 c_0. A GRU's hidden state is one too, with z in place of f and (1 - z) n in place of i g.
+
+        Parameters
+        ----------
+        X : Sequences, or anything that `Sequences` takes
+        layer : str, optional
+            An LSTM or a GRU; default: the only recurrent layer.
+        time : int, optional
+            The step whose state is taken apart; default: each sequence's last one (the first for the backward direction).
+
+        Returns
+        -------
+        Dataset
+            `written` (sample, time, unit): what each step wrote, as far as it is left; 0 after `time`, NaN after the end. `initial`
+            (sample, unit): what is left of the initial state. Both sum to the state. `half_life` (unit): the steps after which half of
+            what was written is left, ln(1/2) over the mean of ln f over the data. With `direction` where the layer is bidirectional.
+
+        Raises
+        ------
+        UnsupportedError
+            The layer keeps no such sum, or there are several and none was named.
+        LayerError, DataError, ModelError, TooLargeError
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("test")
+        >>> scope = sq.Scope(sq.zoo.japanese_vowels())
+        >>> memory = scope.memory(X[0], "lstm")
+        >>> c = scope.states(X[0], "lstm").c.isel(time=-1)
+        >>> bool(np.allclose(memory.written.sum("time") + memory.initial, c, atol=1e-5))
+        True
+        """
+        with _verb(lambda: self._describe("memory", X, layer)):
+            part = one_recurrent(layer, self._engine)
+            seen = self._see_states(X, (part,), batch_size=batch_size)
+            return self._label_states(part, seen, memory.labelled_parts(seen, part, time), "memory")
+
+    def memory_share(self, X: Any, layer: str | None = None, target: Any = None, *, batch_size: int | None = None) -> xr.Dataset:
+        """Each step's share in a logit that a dense layer reads from an LSTM's last hidden state.
+
+        By the telescoping of Murdoch and Szlam 2017, "Automatic Rule Extraction from Long Short Term Memory Networks": with C_t the part
+        of the last cell state that the steps up to t wrote, step t has the share w . o_T (tanh C_t - tanh C_{t-1}). This is a
+        decomposition of one number, and not a cause: the gates that a share depends on have themselves seen other steps.
+
+        Parameters
+        ----------
+        X : Sequences, or anything that `Sequences` takes
+        layer : str, optional
+            An LSTM; default: the only recurrent layer.
+        target : int or str, or one for each sequence, optional
+            The output, by position or name; default: the one with the largest logit.
+
+        Returns
+        -------
+        Dataset
+            `share` (sample, time), `initial` (sample) for the initial state, `bias` (sample); they sum to `logit` (sample). `target`
+            (sample) is a coordinate.
+
+        Raises
+        ------
+        UnsupportedError
+            The layer is no LSTM of one direction, or no dense layer reads its last hidden state.
+        LayerError, DataError, ModelError, TooLargeError
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("test")
+        >>> share = sq.Scope(sq.zoo.japanese_vowels()).memory_share(X[0], "lstm", target=0)
+        >>> bool(abs(share.share.sum() + share.initial + share.bias - share.logit) < 1e-5)
+        True
+        """
+        with _verb(lambda: self._describe("memory_share", X, layer)):
+            part = one_recurrent(layer, self._engine)
+            dense = memory.dense_layers(self._engine)
+            seen = self._see_states(X, (part,), batch_size=batch_size, also=tuple(dense))
+            names = self._outputs or seen.sequences.outputs
+            parts, targets, readout = memory.labelled_shares(seen, part, self._engine, dense, target, names)
+            made = self._label_states(part, seen, parts, "memory_share")
+            return made.assign_coords(target=targets).assign_attrs(readout=readout)
+
+    def _see_states(
+        self,
+        X: Any,
+        parts: Sequence[str],
+        *,
+        also: Sequence[str] = (),
+        by_name: bool = True,
+        batch_size: int | None = None,
+        show_progress: bool | None = None,
+    ) -> SeenStates:
+        """The states of recurrent layers, the initial ones among them, and the values of other layers."""
         sequences, feed = self._specimen.take_in(X)
-        picked = wanted.pick(self._specimen.readings(feed, sequences, wanted.capture))
-        readings = {address: reading for of_part in picked.values() for address, reading in of_part.items()}
-        found = collect(feed, sequences, readings, wanted.capture, batch_size=batch_size, show_progress=show_progress)
+        capture = [f"{part}{STATES}" for part in parts] + list(also)
+        picked = pick(self._specimen.readings(feed, sequences, capture), parts, also, by_name=by_name)
+        found = collect(feed, sequences, picked, capture, batch_size=batch_size, show_progress=show_progress)
         self._specimen.show(sequences)
-        return {part: self._label_states(part, {name: found[name] for name in names}, sequences, feed) for part, names in picked.items()}
+        return SeenStates(sequences, feed, found)
 
     def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
         """The kernels of a convolution: what each filter weighs each channel with, step by step.
@@ -355,18 +449,17 @@ class Scope:
             fields=fields,
         )
 
-    def _label_states(self, part: str, found: Mapping[str, Collected], sequences: Sequences, feed: Feed) -> xr.Dataset:
-        layer = self._engine.by_name[part]
-        h = next(iter(found.values()))
-        readings = self._specimen.readings(feed, sequences, (part,))
-        known = {part: reading for reading in (readings.get(part),) if isinstance(reading, Reading)}
-        fields = self._specimen.place_steps(feed, sequences, known, {part: h} if known else {})
-        return labelled.states_result(
-            in_order(found),
+    def _label_states(self, part: str, seen: SeenStates, parts: Mapping[str, labelled.Part], method: str) -> xr.Dataset:
+        layer = self._engine.by_name.get(part) or self._engine.by_name[part.rpartition(".")[0]]  # one of several cells
+        h = seen.hidden(part)
+        reading = self._specimen.readings(seen.feed, seen.sequences, (part,)).get(part) if part in self._engine.by_name else None
+        fields = self._specimen.place_steps(seen.feed, seen.sequences, {part: reading}, {part: h}) if isinstance(reading, Reading) else {}
+        return labelled.parts_result(
+            parts,
             on_input_clock=h.on_input_clock,
-            samples=sequences.sample_axis,
-            clock=sequences.clock,
-            attrs=self._attrs("states") | {"layer": part, "kind": layer.kind, "layer_type": layer.type},
+            samples=seen.sequences.sample_axis,
+            clock=seen.sequences.clock,
+            attrs=self._attrs(method) | {"layer": part, "kind": seen.kind(part), "layer_type": layer.type},
             fields=fields.get(part),
         )
 

@@ -14,8 +14,10 @@ from seqscope.axes import Reading
 from seqscope.collect import Collected
 from seqscope.engines.base import BACKWARD, FORWARD, STATES, Engine, HasStates
 from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, quoted
-from seqscope.labelled import DIRECTION, PROJECTION, SAMPLE, UNIT
+from seqscope.feed import Feed
+from seqscope.labelled import DIRECTION, PROJECTION, SAMPLE, STATE_NAMES, UNIT, Part
 from seqscope.layers import Layer
+from seqscope.sequences import Sequences
 
 
 @dataclass(frozen=True)
@@ -36,43 +38,86 @@ class Wanted:
     one: bool
     by_name: bool
 
+
+@dataclass(frozen=True)
+class SeenStates:
+    """What was seen of a data set's states.
+
+    Attributes
+    ----------
+    found : dict of Collected
+        By address: states, initial states ("c0"), and values of other layers.
+    """
+
+    sequences: Sequences
+    feed: Feed
+    found: Mapping[str, Collected]
+
     @property
-    def capture(self) -> tuple[str, ...]:
-        """What the engine is to capture."""
-        return tuple(f"{part}{STATES}" for part in self.parts)
+    def parts(self) -> tuple[str, ...]:
+        """The layers whose states were seen."""
+        return tuple(dict.fromkeys(address.partition(STATES)[0] for address in self.found if STATES in address))
 
-    def pick(self, readings: Mapping[str, Reading | LayerError], *, initial: bool = False) -> dict[str, dict[str, Reading]]:
-        """The readings of the states of each layer, by address.
+    def of(self, part: str) -> dict[str, Collected]:
+        """The states of one layer, by address."""
+        return {address: value for address, value in self.found.items() if address.startswith(f"{part}{STATES}[")}
 
-        Parameters
-        ----------
-        initial : bool
-            Whether the states before the first step are wanted too.
+    def hidden(self, part: str) -> Collected:
+        """The hidden states of one layer, for their clock."""
+        return next(value for address, value in self.of(part).items() if state_of(address) == "h")
 
-        Raises
-        ------
-        LayerError
-            A layer never ran, or has states that can't be labelled.
-        """
-        found = {part: _of_part(part, readings, initial=initial) for part in self.parts}
-        missing = [part for part in self.parts if not found[part]]
-        if missing and (self.by_name or len(missing) == len(found)):
-            raise LayerError(f"The layer '{missing[0]}' never ran for this input.")
-        if missing:
-            warnings.warn(f"Left out, since they never ran for this input: {quoted(missing)}.", stacklevel=4)
-        return {part: addresses for part, addresses in found.items() if addresses}
+    def kind(self, part: str) -> str:
+        """Which equations the layer follows."""
+        return kind_of(self.of(part))
+
+    def by_way(self, part: str) -> dict[str, dict[str, np.ndarray]]:
+        """The states of one layer by direction ("" where there is one) and name."""
+        ways: dict[str, dict[str, np.ndarray]] = {}
+        for address, value in self.of(part).items():
+            way = next((way for way in (FORWARD, BACKWARD) if f"[{way}]" in address), "")
+            ways.setdefault(way, {})[state_of(address)] = value.values
+        return ways
 
 
-def _of_part(part: str, readings: Mapping[str, Reading | LayerError], *, initial: bool) -> dict[str, Reading]:
+def pick(readings: Mapping[str, Reading | LayerError], parts: Sequence[str], also: Sequence[str], *, by_name: bool) -> dict[str, Reading]:
+    """The readings of the states of these layers, and of the values of others where they can be read.
+
+    Raises
+    ------
+    LayerError
+        A layer never ran, or has states that can't be labelled.
+    """
     chosen: dict[str, Reading] = {}
-    for address, reading in readings.items():
-        if not address.startswith(f"{part}{STATES}") or (not initial and state_of(address).endswith("0")):
-            continue
-        if isinstance(reading, LayerError):
-            with about_layer(part):
-                raise reading
-        chosen[address] = reading
-    return chosen
+    missing = []
+    for part in parts:
+        found = {address: reading for address, reading in readings.items() if address.startswith(f"{part}{STATES}")}
+        for reading in found.values():
+            if isinstance(reading, LayerError):
+                with about_layer(part):
+                    raise reading
+        chosen |= {address: reading for address, reading in found.items() if isinstance(reading, Reading)}
+        missing += [] if found else [part]
+    if missing and (by_name or len(missing) == len(parts)):
+        with about_layer(missing[0]):
+            raise LayerError("never ran for this input (a module whose `forward` is called directly is not seen either)")
+    if missing:
+        warnings.warn(f"Left out, since they never ran for this input: {quoted(missing)}.", stacklevel=4)
+    others = {name: readings.get(name) for name in also}
+    return chosen | {name: reading for name, reading in others.items() if isinstance(reading, Reading)}
+
+
+def one_recurrent(layer: str | None, engine: Engine) -> str:
+    """The one recurrent layer that is meant; the only one where none is named.
+
+    Raises
+    ------
+    UnsupportedError
+        There are several.
+    """
+    wanted = choose_recurrent(layer, engine)
+    if len(wanted.parts) > 1:
+        raise UnsupportedError(f"One recurrent layer is taken at a time, and there are {quoted(wanted.parts)}: name one.")
+    return wanted.parts[0]
 
 
 def choose_recurrent(layers: str | Sequence[str] | None, engine: Engine) -> Wanted:
@@ -95,6 +140,9 @@ def choose_recurrent(layers: str | Sequence[str] | None, engine: Engine) -> Want
             )
         return Wanted(_each_once(parts, parts), one=False, by_name=False)
     names = [layers] if isinstance(layers, str) else list(layers)
+    for name in names:
+        if name in engine.stateless:
+            raise UnsupportedError(f"The states of '{name}' ({engine.by_name[name].type}) can't be told: {engine.stateless[name]}.")
     found = [name for wanted in names for name in _named(wanted, parts, engine.by_name)]
     chosen = _each_once(found, parts)
     return Wanted(
@@ -131,22 +179,27 @@ def state_of(address: str) -> str:
     return address.rpartition("[")[2].rstrip("]")
 
 
-def in_order(found: Mapping[str, Collected]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """The states of one layer by name, with their dims: both directions in one array, a projected h on a dim of its own.
+def kind_of(found: Mapping[str, Collected]) -> str:
+    """Which equations states follow, told by their names."""
+    names = {state_of(address) for address in found}
+    return next(kind for kind, states in cells.STATES.items() if names >= set(states))
+
+
+def in_order(found: Mapping[str, Collected]) -> dict[str, Part]:
+    """The states of one layer by name: both directions in one array, a projected h on a dim of its own.
 
     Parameters
     ----------
     found : dict of Collected
         By address.
     """
-    names = {state_of(address) for address in found}
-    kind = next(kind for kind, states in cells.STATES.items() if names >= set(states))
-    made: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
-    for name in cells.STATES[kind]:
-        made[name] = _both_ways({address: value for address, value in found.items() if state_of(address) == name})
-    if kind == "lstm" and made["h"][1].shape != made["c"][1].shape:
-        dims, h = made["h"]
-        made["h"] = tuple(PROJECTION if dim == UNIT else dim for dim in dims), h
+    made: dict[str, Part] = {}
+    for name in cells.STATES[kind_of(found)]:
+        axes, values = _both_ways({address: value for address, value in found.items() if state_of(address) == name})
+        made[name] = axes, values, f"{STATE_NAMES[name]} {name}"
+    if "c" in made and made["h"][1].shape != made["c"][1].shape:
+        dims, h, called = made["h"]
+        made["h"] = tuple(PROJECTION if dim == UNIT else dim for dim in dims), h, called
     return made
 
 

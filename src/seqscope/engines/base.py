@@ -162,6 +162,11 @@ class HasStates(Protocol):
         ...
 
     @property
+    def stateless(self) -> Mapping[str, str]:
+        """Recurrent layers whose states can't be told, and what stands in the way."""
+        ...
+
+    @property
     def attention_layers(self) -> tuple[str, ...]:
         """The layers that have attention weights."""
         ...
@@ -174,6 +179,24 @@ class HasStates(Protocol):
         UnsupportedError
             The cell is of a kind whose equations are not known, or has options that they do not cover.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A dense layer: activation(x @ matrix + bias), arrays (unit, output) and (output). The activation by its name, "linear" for none."""
+
+    matrix: np.ndarray
+    bias: np.ndarray
+    activation: str = "linear"
+
+
+@runtime_checkable
+class HasDense(Protocol):
+    """An engine that can show what its dense layers weigh. Optional."""
+
+    def dense(self, name: str) -> Dense:
+        """The weights of a layer of kind "linear", as copies."""
         ...
 
 

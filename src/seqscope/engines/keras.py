@@ -15,12 +15,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from seqscope.engines import keras_backends, keras_kinds
-from seqscope.engines.base import Forward, InputHint, StandIn
+from seqscope import cells
+from seqscope.cells import CellWeights
+from seqscope.engines import keras_attention, keras_backends, keras_cells, keras_kinds
+from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, InputHint, StandIn
 from seqscope.engines.keras_layers import Described, describe
 from seqscope.engines.keras_pass import Call, Found, Job, Passes
 from seqscope.engines.keras_weights import load_weights, open_file
-from seqscope.errors import LayerError, ModelError, UnsupportedError, quoted
+from seqscope.errors import LayerError, ModelError, UnsupportedError, about_layer, quoted
 from seqscope.layers import Layer
 
 __all__ = ["ENGINE", "KerasEngine", "load_weights", "open_file"]
@@ -53,6 +55,7 @@ class KerasEngine:
         self._backend = _backend_of(model)
         self._passes = Passes(model, call or (lambda model, batch, lengths: model(batch, training=False)), self._backend)
         self._has_run = False
+        self._checked: set[str] = set()  # layers whose states were compared with what they give
         self._in_loops: set[str] = set()  # layers found to run inside a loop of the framework's own
         self._variables = model.variables
         self._described = describe(model)
@@ -153,6 +156,42 @@ class KerasEngine:
             raise UnsupportedError(f"'{name}' is a {type(layer).__name__} and has no kernels (unit, tap, channel) to give.")
         return np.array(keras.ops.convert_to_numpy(layer.kernel).transpose(axes))
 
+    @property
+    def recurrent_parts(self) -> Mapping[str, tuple[str, ...]]:
+        """The recurrent layers, each with its stacked cells (see `engines.base.HasStates`)."""
+        return self._refreshed().parts
+
+    @property
+    def stateless(self) -> Mapping[str, str]:
+        """Recurrent layers whose states can't be told, and why."""
+        return self._refreshed().unknown
+
+    @property
+    def attention_layers(self) -> tuple[str, ...]:
+        """The layers that have attention weights."""
+        return tuple(layer.name for layer in self.layers if keras_attention.has_weights(self._described.objects[layer.name]))
+
+    def recurrent(self, name: str) -> tuple[CellWeights, ...]:
+        """The weights of a recurrent layer, one for each direction (see `engines.base.HasStates`)."""
+        described = self._refreshed()
+        if name in described.unknown:
+            raise UnsupportedError(f"The weights of '{name}' can't be told: {described.unknown[name]}.")
+        if name not in described.parts or len(described.parts[name]) > 1:
+            raise UnsupportedError(f"'{name}' is no recurrent layer with one cell: there are {quoted(described.parts)}.")
+        ((holder, (layer, _)),) = described.with_states([name]).items()
+        place = int(name.rpartition(".")[2]) if name != holder else 0
+        both = (layer.forward_layer, layer.backward_layer) if keras_kinds.is_bidirectional(layer) else (layer,)
+        return tuple(keras_cells.as_arrays(keras_cells.cells_of(one)[place]) for one in both)
+
+    def dense(self, name: str) -> Dense:
+        """What a Dense layer weighs (see `engines.base.HasDense`)."""
+        layer = self._described.objects[name]
+        if not isinstance(layer, keras.layers.Dense) or not layer.built:
+            raise UnsupportedError(f"'{name}' is a {type(layer).__name__}, whose weights are no plain matrix.")
+        matrix = np.array(keras.ops.convert_to_numpy(layer.kernel))
+        bias = np.array(keras.ops.convert_to_numpy(layer.bias)) if layer.use_bias else np.zeros(matrix.shape[1])
+        return Dense(matrix, bias, getattr(layer.activation, "__name__", ""))
+
     # What it does
 
     def forward(
@@ -172,9 +211,34 @@ class KerasEngine:
             job = Job(tuple(capture), padded, dict(instead or {}))
             rows = self._rows_at_once
             if rows is None or rows == len(batch):
-                return self._forward(job, batch, lengths)
-            parts = [self._forward(job, *part) for part in _parts(batch, lengths, rows)]
-            return _joined(parts, len(batch), rows)
+                found = self._forward(job, batch, lengths)
+            else:
+                found = _joined([self._forward(job, *part) for part in _parts(batch, lengths, rows)], len(batch), rows)
+            self._check_replay(job, found, batch, lengths)
+            return found
+
+    def _check_replay(self, job: Job, found: Forward, batch: np.ndarray, lengths: np.ndarray) -> None:
+        """Compare the h of states with what the layers themselves give, once for each layer.
+
+        Raises
+        ------
+        LayerError
+            They differ.
+        """
+        parts = [name.removesuffix(STATES) for name in job.wanted if name.endswith(STATES)]
+        layers = {
+            name: of for name, (layer, of) in self._described.with_states(parts).items() if name not in self._checked and not job.instead
+        }
+        if not layers:
+            return
+        own = self.forward(batch, lengths, tuple(layers), padded=job.padded)
+        for name, of in layers.items():
+            h = keras_cells.output_of(self._described.objects[name], name, of, found.captured)
+            if h is None or name not in own.captured:
+                continue
+            with about_layer(name):
+                cells.compare(own.captured[name], h)
+            self._checked.add(name)
 
     def _forward(self, asked: Job, batch: np.ndarray, lengths: np.ndarray) -> Forward:
         looped = {name: reason for name in asked.wanted if (reason := self._loop_of(name)) is not None}
@@ -190,7 +254,8 @@ class KerasEngine:
         captured: dict[str, list[np.ndarray]] = {}
         for address, tensor in found.seen:
             captured.setdefault(address, []).append(self._to_array(tensor))
-        return Forward(self._to_array(found.outputs[0]), len(found.outputs), captured, found.drew_noise, looped)
+        dims = {address: _dims_of(address, calls[0].ndim) for address, calls in captured.items() if address.partition(" (")[1]}
+        return Forward(self._to_array(found.outputs[0]), len(found.outputs), captured, found.drew_noise, looped, dims)
 
     def _run(self, job: Job, batch: np.ndarray, lengths: np.ndarray) -> Found:
         """One pass."""
@@ -347,7 +412,14 @@ def _joined(parts: Sequence[Forward], n_samples: int, rows: int) -> Forward:
         address: [join([part.captured[address][call] for part in parts]) for call in range(len(calls))]
         for address, calls in first.captured.items()
     }
-    return Forward(join([part.output for part in parts]), first.n_outputs, captured, first.drew_noise, first.refused)
+    return Forward(join([part.output for part in parts]), first.n_outputs, captured, first.drew_noise, first.refused, first.dims)
+
+
+def _dims_of(address: str, n_axes: int) -> tuple[str, ...]:
+    """What the axes of states and attention weights are."""
+    if WEIGHTS in address:
+        return ("sample", "head", "query", "key")
+    return ("sample", "time", "unit") if n_axes == 3 else ("sample", "unit")
 
 
 def _shape_in_words(shape: Sequence[int | None]) -> str:

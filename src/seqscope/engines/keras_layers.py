@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from seqscope.engines import keras_kinds
+from seqscope.engines import keras_cells, keras_kinds
 from seqscope.engines.base import InputHint
 from seqscope.layers import Layer
 
@@ -37,6 +37,10 @@ class Described:
         The states of stateful layers, and the states of random generators.
     stepwise : bool
         Whether a layer is called once for every step, by a TimeDistributed.
+    parts : dict of tuples
+        The layers that have states, each with the parts that states are captured of: its stacked cells, else itself.
+    unknown : dict of str
+        Recurrent layers whose states can't be told, and why.
     """
 
     n_variables: int
@@ -49,6 +53,16 @@ class Described:
     states: list[Any]
     seeds: list[Any]
     stepwise: bool
+    parts: dict[str, tuple[str, ...]]
+    unknown: dict[str, str]
+
+    def with_states(self, parts: Sequence[str]) -> dict[str, tuple[Any, tuple[str, ...]]]:
+        """The recurrent layers that these parts belong to, each with those of its parts."""
+        found: dict[str, tuple[Any, tuple[str, ...]]] = {}
+        for name, of_layer in self.parts.items():
+            if name in self.objects and (there := tuple(part for part in of_layer if part in parts)):
+                found[name] = self.objects[name], there
+        return found
 
 
 def describe(model: Any) -> Described:
@@ -59,6 +73,15 @@ def describe(model: Any) -> Described:
     by_name = {place.name: rows.get(place.name) or _layer(place.name, place.layer, _weights(place.layer, recurse=True)) for place in places}
     recurrent = [layer for layer in objects.values() if keras_kinds.is_recurrent(layer)]
     hints = (keras_kinds.input_hint(name, objects[name]) for name in rows)
+    with_cells = {
+        name: objects[name] for name in rows if keras_kinds.is_recurrent(objects[name]) or keras_kinds.is_bidirectional(objects[name])
+    }
+    unknown = {name: reason for name, layer in with_cells.items() if (reason := keras_cells.why_unknown(layer)) is not None}
+    parts: dict[str, tuple[str, ...]] = {}
+    for name, layer in with_cells.items():
+        if name not in unknown:
+            of_layer = keras_cells.parts_of(name, layer)
+            parts |= {name: of_layer} | {part: (part,) for part in of_layer}
     return Described(
         n_variables=len(model.variables),
         rows=tuple(rows.values()),
@@ -70,6 +93,8 @@ def describe(model: Any) -> Described:
         states=[state for layer in recurrent if layer.stateful for state in keras.tree.flatten(layer.states or [])],
         seeds=[variable for variable in model.variables if variable.name == "seed_generator_state"],
         stepwise=any(keras_kinds.is_time_distributed(layer) for layer in objects.values()),
+        parts=parts,
+        unknown=unknown,
     )
 
 

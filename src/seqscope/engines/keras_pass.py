@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from seqscope.engines.base import StandIn
+from seqscope.engines.base import STATES, WEIGHTS, StandIn
 from seqscope.engines.keras_backends import Backend, Body, Shape
 from seqscope.engines.keras_layers import Described
 from seqscope.engines.keras_watch import Watch, watching
@@ -87,9 +87,14 @@ class Passes:
         def body(values: list[Any], batch: Any, lengths: Any) -> tuple[list[Any], list[Any]]:
             start = list(zip(variables, values, strict=True)) if values else []
             start += [(state, keras.ops.zeros(state.shape, state.dtype)) for state in described.states]
-            wanted = {name: described.objects[name] for name in job.wanted}
+            wanted = {name: described.objects[name] for name in job.wanted if not name.endswith((STATES, WEIGHTS))}
+            asked = [name.removesuffix(WEIGHTS) for name in job.wanted if name.endswith(WEIGHTS)]
+            attention = {name: described.objects[name] for name in asked}
+            states = described.with_states([name.removesuffix(STATES) for name in job.wanted if name.endswith(STATES)])
             stand_ins = [(described.objects[name], stand_in) for name, stand_in in job.instead.items()]
-            watch = Watch(wanted, stand_ins, lengths if job.padded else None, described.recurrent, self._backend.as_numpy)
+            watch = Watch(
+                wanted, states, attention, stand_ins, lengths if job.padded else None, described.recurrent, self._backend.as_numpy
+            )
             with keras.StatelessScope(state_mapping=start) as scope, watching(watch):
                 before = [scope.get_current_value(seed) for seed in described.seeds]
                 outputs = by_place(self.call(self._model, batch, lengths), lambda value: value if keras.ops.is_tensor(value) else None)

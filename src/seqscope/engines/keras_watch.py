@@ -11,9 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from seqscope.engines import keras_kinds
-from seqscope.engines.base import StandIn
-from seqscope.engines.places import by_place
+from seqscope.engines import keras_attention, keras_cells, keras_kinds
+from seqscope.engines.base import STATES, WEIGHTS, StandIn
+from seqscope.engines.places import by_place, replaced
 
 
 @dataclass
@@ -24,6 +24,10 @@ class Watch:
     ----------
     wanted : dict
         The layers to look at, by name.
+    states : dict
+        The recurrent layers whose states to look at, by name, and of each the names of the parts that are wanted.
+    attention : dict
+        The attention layers whose weights to look at, by name.
     stand_ins : sequence of (layer, function)
         What to compute in place of a layer.
     lengths : tensor (sample,) or None
@@ -37,6 +41,8 @@ class Watch:
     """
 
     wanted: Mapping[str, Any]
+    states: Mapping[str, tuple[Any, Sequence[str]]]
+    attention: Mapping[str, Any]
     stand_ins: Sequence[tuple[Any, StandIn]]
     lengths: Any
     recurrent: Sequence[Any]
@@ -50,13 +56,34 @@ def watching(watch: Watch) -> Iterator[None]:
     layers = {id(layer): layer for layer in [*watch.wanted.values(), *(layer for layer, _ in watch.stand_ins)]}
     stand_ins = {id(layer): stand_in for layer, stand_in in watch.stand_ins}
     with contextlib.ExitStack() as undo:
+        for name, (layer, parts) in watch.states.items():
+            if id(layer) not in stand_ins:
+                undo.enter_context(keras_cells.showing(layer, _keep_states(name, parts, watch)))
+                undo.enter_context(_unfused(layer))
+        for name, layer in watch.attention.items():
+            undo.enter_context(replaced(layer, "call", keras_attention.with_weights(layer, _keep(f"{name}{WEIGHTS}", watch))))
         if watch.lengths is not None:
             for layer in watch.recurrent:
                 undo.enter_context(_every_step(layer, [], watch.lengths))
         for key, layer in layers.items():
             names = [name for name, wanted in watch.wanted.items() if wanted is layer]
-            undo.enter_context(_replaced(layer, "call", _wrapped(layer, names, stand_ins.get(key), watch)))
+            undo.enter_context(replaced(layer, "call", _wrapped(layer, names, stand_ins.get(key), watch)))
         yield
+
+
+def _keep(address: str, watch: Watch) -> Callable[[Any], None]:
+    return lambda tensor: watch.seen.append((address, tensor))
+
+
+def _keep_states(name: str, parts: Sequence[str], watch: Watch) -> keras_cells.Keep:
+    """What takes a layer's states in: those of the wanted parts."""
+
+    def keep(place: str, tensor: Any) -> None:
+        part, bracket, rest = place.partition("[")
+        if f"{name}{part}" in parts:
+            watch.seen.append((f"{name}{part}{STATES}{bracket}{rest}", tensor))
+
+    return keep
 
 
 def _wrapped(layer: Any, names: Sequence[str], stand_in: StandIn | None, watch: Watch) -> Callable[..., Any]:
@@ -128,7 +155,7 @@ def _every_step(layer: Any, kept: list[Any], lengths: Any = None) -> Iterator[No
     original = layer.inner_loop
 
     def inner_loop(*args: Any, **kwargs: Any) -> Any:
-        with _replaced(layer, "return_sequences", True):
+        with replaced(layer, "return_sequences", True):
             last, steps, states = original(*args, **kwargs)
         kept.append(steps)
         if lengths is not None:
@@ -136,7 +163,7 @@ def _every_step(layer: Any, kept: list[Any], lengths: Any = None) -> Iterator[No
             last = ops.squeeze(ops.take_along_axis(steps, places, axis=1), axis=1)
         return last, steps, states
 
-    with _replaced(layer, "inner_loop", inner_loop):
+    with replaced(layer, "inner_loop", inner_loop):
         yield
 
 
@@ -146,7 +173,7 @@ def _unfused(layer: Any) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         for name in ("_can_attempt_fused_lstm", "_can_attempt_fused_gru"):
             if hasattr(layer, name):
-                undo.enter_context(_replaced(layer, name, lambda *args, **kwargs: False))
+                undo.enter_context(replaced(layer, name, lambda *args, **kwargs: False))
         yield
 
 
@@ -182,20 +209,3 @@ def _through_all(value: np.ndarray, watch: Watch) -> np.ndarray:
 def _first(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The first argument of a call."""
     return args[0] if args else next(iter(kwargs.values()))
-
-
-@contextlib.contextmanager
-def _replaced(layer: Any, attribute: str, value: Any) -> Iterator[None]:
-    """Give a layer another attribute for a while, past Keras' own bookkeeping of attributes."""
-    held = layer.__dict__.get(attribute, _ABSENT)
-    layer.__dict__[attribute] = value
-    try:
-        yield
-    finally:
-        if held is _ABSENT:
-            del layer.__dict__[attribute]
-        else:
-            layer.__dict__[attribute] = held
-
-
-_ABSENT = object()

@@ -1,8 +1,9 @@
-"""The tensors inside what a layer gives, by their place in it."""
+"""The tensors inside what a layer gives, by their place in it; and what an object has in place of its own for a while."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -32,3 +33,20 @@ def by_place(value: Any, tensor_of: Callable[[Any], Any | None], path: str = "")
     for key, item in items:
         found |= by_place(item, tensor_of, f"{path}[{key}]")
     return {path: next(iter(found.values()))} if len(found) == 1 else found
+
+
+@contextlib.contextmanager
+def replaced(layer: Any, attribute: str, value: Any) -> Iterator[None]:
+    """Give an object another attribute for a while, past a framework's own bookkeeping of attributes."""
+    held = layer.__dict__.get(attribute, _ABSENT)
+    layer.__dict__[attribute] = value
+    try:
+        yield
+    finally:
+        if held is _ABSENT:
+            del layer.__dict__[attribute]
+        else:
+            layer.__dict__[attribute] = held
+
+
+_ABSENT = object()

@@ -7,6 +7,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from seqscope.cells import CellWeights
 from seqscope.engines import torch_attention, torch_cells, torch_kinds, torch_reach, torch_recurrent
-from seqscope.engines.base import STATES, WEIGHTS, Forward, InputHint, StandIn
+from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, InputHint, StandIn
 from seqscope.engines.places import by_place
 from seqscope.engines.torch_kernels import kernel_of
 from seqscope.engines.torch_stack import stack_layer, stack_names
@@ -159,6 +160,8 @@ class TorchEngine:
                 parts |= {name: layers} | {layer: (layer,) for layer in layers}
         return parts
 
+    stateless: Mapping[str, str] = MappingProxyType({})
+
     @cached_property
     def attention_layers(self) -> tuple[str, ...]:
         """The modules that have attention weights."""
@@ -179,6 +182,13 @@ class TorchEngine:
         module: Any = self._modules[name]
         with as_it_was(self._module):
             return as_numpy(kernel_of(module)).copy()
+
+    def dense(self, name: str) -> Dense:
+        """What a fully connected module weighs (see `engines.base.HasDense`)."""
+        module: Any = self._modules[name]
+        with as_it_was(self._module):
+            matrix = as_numpy(module.weight).T.copy()
+            return Dense(matrix, np.zeros(matrix.shape[1]) if module.bias is None else as_numpy(module.bias).copy())
 
     def _run(
         self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str], instead: Mapping[str, StandIn]

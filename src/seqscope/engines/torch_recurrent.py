@@ -23,8 +23,7 @@ from seqscope.engines.torch_cells import IN_PLACE, States, Tensor, by_loop, by_p
 from seqscope.engines.torch_stack import alone, arguments, state_of
 from seqscope.errors import LayerError, about_layer
 
-# How far a replay may be from what the layer gave, by the type that it computes in; and where cuDNN may round products to TF32.
-_TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+# How far a replay may be from what the layer gave where products may be rounded to TF32.
 _TF32_TOLERANCE = 5e-3
 # Steps of one row on which the loop is compared with the layer.
 _CHECKED = 64
@@ -276,16 +275,10 @@ def _compare(what: str, own: Tensor, replayed: Tensor) -> None:
     ------
     LayerError
     """
-    allowed = _TF32_TOLERANCE if _may_round(own) else _TOLERANCES.get(own.dtype, 1e-5)
-    if own.numel() == 0:
-        return
+    dtype = str(own.dtype).removeprefix("torch.")
+    allowed = _TF32_TOLERANCE if _may_round(own) else cells.TOLERANCES.get(dtype, 1e-5)
     off = float(((own - replayed).abs() / own.abs().clamp(min=1)).nan_to_num().max())
-    if off > allowed:
-        raise LayerError(
-            f"gives other values than the equations of its kind: {what} is off by {off:.1g}, and {allowed:.0e} is allowed for "
-            f"{str(own.dtype).removeprefix('torch.')}. Reduced precision does that (set torch.backends.cudnn.allow_tf32 = False and "
-            "torch.backends.cuda.matmul.allow_tf32 = False, and run the model in float32), and so does a forward of its own"
-        )
+    cells.refuse_if_off(what, off, allowed, dtype)
 
 
 def _may_round(tensor: Tensor) -> bool:

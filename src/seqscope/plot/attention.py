@@ -14,10 +14,10 @@ from matplotlib.ticker import MaxNLocator
 
 from seqscope import labelled
 from seqscope.errors import DataError
+from seqscope.labelled import HEAD, KEY, QUERY
 from seqscope.plot import style
 from seqscope.plot.choice import Units, choose
 
-HEAD, QUERY, KEY = "head", "query", "key"
 _MOST_COLUMNS = 4
 
 
@@ -77,7 +77,7 @@ def attention(
         if len(heads) > 1 or head is not None:
             ax.set_title(f"Head {label}", fontsize="medium")
     _label(grid[:, 0].tolist(), axes[-n_columns:], weights)
-    figure.colorbar(axes[0].collections[0], ax=axes, label="Attention weight")
+    figure.colorbar(axes[0].collections[0], ax=axes, label="Attention weight", aspect=20 * n_rows, pad=0.02)
     if title is not None:
         figure.suptitle(title)
     return dict(zip(heads, axes, strict=True))

@@ -16,8 +16,9 @@ from seqscope.plot.states import checked, on_one_time
 
 WRITTEN, SHARE, INITIAL = "written", "share", "initial"
 
-# The side panel of the initial state: its width and the gap beside it, in points.
-_WIDTH, _GAP = 14.0, 6.0
+# The side panel of the initial state, in points: its width, the gap beside it, and how far below it its name stands, clear of the ticks of
+# the panel beside it.
+_WIDTH, _GAP, _DROP = 14.0, 6.0, 20.0
 _UP, _DOWN = style.COLORS[1], style.COLORS[0]
 
 
@@ -133,8 +134,8 @@ def _draw_shares(share: xr.DataArray, ax: Axes, limits: tuple[float, float]) -> 
     """A bar for each step, as wide as the step."""
     time = style.clock(share, str(share.dims[0]))
     borders = style.edges(style.positions(share.coords[time]))
-    values = share.values[:, 0]
-    ax.bar(borders[:-1], values, width=0.9 * np.diff(borders), align="edge", color=_colors(values))
+    values, widths = share.values[:, 0], np.diff(borders)
+    ax.bar(borders[:-1] + 0.05 * widths, values, width=0.9 * widths, align="edge", color=_colors(values))
     ax.axhline(0.0, color="black", linewidth=0.8)
     style.time_axis(ax, share, time)
     ax.set_ylim(*limits)
@@ -155,7 +156,7 @@ def _draw_initial(initial: xr.DataArray, beside: Axes, limits: tuple[float, floa
     ax.set_xlim(0.0, 1.0)
     ax.set_ylim(*beside.get_ylim())
     ax.set_xticks([])
-    ax.set_xlabel("Initial\nstate", fontsize="small")
+    ax.set_xlabel("Initial state", fontsize="small", x=1.0, ha="right", labelpad=_DROP)
     ax.set_ylabel(beside.get_ylabel())
     ax.tick_params(axis="y", labelsize="small")
     beside.set_ylabel("")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -34,8 +36,7 @@ NAMES = {
 GATES = ("i", "f", "o", "r", "z")
 FIRST_UNITS = 3
 
-PROJECTION = "projection"
-_WORDS = {labelled.UNIT: "Unit", PROJECTION: "Projection"}
+_WORDS = {labelled.UNIT: "Unit", labelled.PROJECTION: "Projection"}
 _INK = "#000000"
 # A panel lower than this, in points, has small ticks and its state's letter alone; the most names on a line below all panels.
 _LOW, _MOST_ACROSS = 30.0, 4
@@ -82,18 +83,17 @@ def states(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import xarray as xr
     >>> import seqscope as sq
     >>> X, y = sq.datasets.japanese_vowels("test")
-    >>> gate = xr.DataArray(np.full((19, 100), 0.5), dims=("time", "unit"), coords={"time": X[0].time, "unit": range(100)})
-    >>> seen = xr.Dataset({"h": gate, "r": gate, "z": gate, "n": gate})
-    >>> list(sq.plot.states(X[0], seen, unit=17))
-    ['input', 'gates', 'n', 'h']
+    >>> states = sq.Scope(sq.zoo.japanese_vowels()).states(X[0], "lstm")
+    >>> list(sq.plot.states(X[0], states, unit=17))
+    ['input', 'gates', 'g', 'c', 'h']
     """
     sequence, time, _ = as_lines(x)
-    lines, n_units, left_out = _chosen(checked(states, "states"), slice(FIRST_UNITS) if unit is None else unit)
-    gates = [name for name in lines if name in GATES] if n_units == 1 else []
+    lines, left_out = _chosen(checked(states, "states"), slice(FIRST_UNITS) if unit is None else unit)
+    layer = next(iter(lines.values()))
+    alone = layer.shape[1] == 1
+    gates = [name for name in lines if name in GATES] if alone else []
     names = ["input", *(["gates"] if gates else []), *(name for name in lines if name not in gates)]
     heights = [1.4 if name in ("input", "gates") else 1.0 for name in names]
     figure = style.new_figure(figure, (8.0, 0.9 + 1.15 * sum(heights)))
@@ -102,13 +102,11 @@ def states(
     series(sequence, ax=panels["input"])
     if gates:
         _draw_gates([lines[name] for name in gates], gates, panels["gates"])
-    for name in names[1:]:
-        if name != "gates":
-            _draw_state(lines[name], name, panels[name], alone=n_units == 1)
+    for name in [name for name in lines if name not in gates]:
+        _draw_state(lines[name], name, panels[name], alone=alone)
     _name_lines(figure, panels, lines, gates)
     _mark_zero([panels[name] for name in lines if name not in GATES])
     _shrink(panels)
-    layer = next(iter(lines.values()))
     on_one_time(list(panels.values()), sequence, time, layer)
     if left_out:
         figure.supxlabel(left_out, fontsize="small", wrap=True)
@@ -159,8 +157,8 @@ def on_one_time(axes: list[Axes], sequence: xr.DataArray, time: str, layer: xr.D
         mark_windows(axes[1], layer, steps, stamps)
 
 
-def _chosen(states: xr.Dataset, unit: Units) -> tuple[dict[str, xr.DataArray], int, str]:
-    """The lines of each state, from top to bottom, how many units they are of, and why the hidden state is left out, if it is."""
+def _chosen(states: xr.Dataset, unit: Units) -> tuple[dict[str, xr.DataArray], str]:
+    """The lines of each state, from top to bottom, and why the hidden state is left out, if it is."""
     there = [name for name in NAMES if name in states]
     if not there:
         held = ", ".join(map(repr, states)) or "nothing"
@@ -168,8 +166,9 @@ def _chosen(states: xr.Dataset, unit: Units) -> tuple[dict[str, xr.DataArray], i
             f"The Dataset holds {held}: expected the states of a layer (h, c, i, f, g, o), as scope.states(X[0], 'lstm') gives them."
         )
     arrays = {name: states[name].assign_attrs(states.attrs | states[name].attrs) for name in there}
-    projected = {name: array for name, array in arrays.items() if PROJECTION in array.dims}
-    lines = {name: _of_units(array, unit) for name, array in arrays.items() if name not in projected}
+    projected = {name: array for name, array in arrays.items() if labelled.PROJECTION in array.dims}
+    lasting, clock, _ = as_lines(arrays[there[-1]])
+    lines = {name: _of_units(array, unit, lasting.coords[clock]) for name, array in arrays.items() if name not in projected}
     labels = next(iter(lines.values())).coords[labelled.UNIT].values.tolist() if lines else []
     if len(labels) > MOST_OVERLAID:
         raise DataError(
@@ -184,12 +183,14 @@ def _chosen(states: xr.Dataset, unit: Units) -> tuple[dict[str, xr.DataArray], i
             left_out = f"{NAMES[name]} {name} is left out: it is projected to {whole.sizes[dim]} values, with none at the units drawn."
         else:
             lines[name] = choose(whole, dim, kept)
-    return lines, len(labels) or 1, left_out
+    return lines, left_out
 
 
-def _of_units(array: xr.DataArray, unit: Units) -> xr.DataArray:
-    """The values of some units, (time, unit)."""
-    whole, _, dim = as_lines(array)
+def _of_units(array: xr.DataArray, unit: Units, times: xr.DataArray) -> xr.DataArray:
+    """The values of some units, (time, unit), at all these times: a gate has none where a mask leaves a step out."""
+    whole, clock, dim = as_lines(array)
+    if whole.sizes[clock] != times.size:
+        whole = array.sel({clock: times.values}).transpose(clock, dim).assign_coords({dim: whole.coords[dim]})
     return choose(whole, dim, unit)
 
 
@@ -197,9 +198,8 @@ def _draw_gates(gates: list[xr.DataArray], names: list[str], ax: Axes) -> None:
     """The gates of one unit in one panel."""
     unit = str(gates[0].dims[1])
     together = xr.concat([gate.isel({unit: 0}, drop=True) for gate in gates], "gate", coords="minimal", compat="override")
-    series(together.assign_coords(gate=[f"{NAMES[name]} {name}" for name in names]), ax=ax, lanes=False, legend=False)
-    for line, look in zip(ax.lines, style.LINES, strict=False):
-        line.set(linestyle=look)
+    looks = [{"color": color, "linestyle": line} for color, line in zip(style.COLORS, style.LINES, strict=False)]
+    _plot(together.transpose(..., "gate"), [f"{NAMES[name]} {name}" for name in names], looks, ax)
     ax.set_ylabel("Gates", rotation=0, ha="right", va="center")
     _from_zero_to_one(ax, together)
 
@@ -207,14 +207,22 @@ def _draw_gates(gates: list[xr.DataArray], names: list[str], ax: Axes) -> None:
 def _draw_state(array: xr.DataArray, name: str, ax: Axes, *, alone: bool) -> None:
     """One state: a line for each unit."""
     dim = str(array.dims[1])
-    named = array.assign_coords({dim: [f"{_WORDS.get(dim, dim)} {label}" for label in array.coords[dim].values]})
-    series(named, ax=ax, lanes=False, legend=False)
-    if alone:
-        ax.lines[0].set_color(_INK)  # the colours are the gates'
+    looks = [{"color": _INK}] if alone else style.line_styles(array.sizes[dim])  # of one unit, the colours are the gates'
+    _plot(array, [f"{_WORDS.get(dim, dim)} {label}" for label in array.coords[dim].values], looks, ax)
     said = name if _is_low(ax) else f"{NAMES[name]} {name}".replace(" ", "\n", 1)
     ax.set_ylabel(said, rotation=0, ha="right", va="center")
     if name in GATES:
         _from_zero_to_one(ax, array)
+
+
+def _plot(array: xr.DataArray, names: list[str], looks: list[dict[str, Any]], ax: Axes) -> None:
+    """Lines as those of `series`, but with gaps where there is no value."""
+    time = style.clock(array, str(array.dims[0]))
+    times = style.positions(array.coords[time])
+    marker = "." if len(times) == 1 else None
+    for values, name, look in zip(array.values.T, names, looks, strict=False):
+        ax.plot(times, values, label=name, linewidth=1.2, marker=marker, **look)
+    style.time_axis(ax, array, time)
 
 
 def _is_low(ax: Axes) -> bool:
