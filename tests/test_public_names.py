@@ -9,7 +9,7 @@ import seqscope
 
 PUBLIC = {
     "seqscope": ["Layer", "Layers", "Scope", "Sequences", "__version__", "datasets", "errors", "plot", "units", "zoo"],
-    "seqscope.plot": ["activations", "filters", "heatmap", "layers", "limits", "series"],
+    "seqscope.plot": ["activations", "attention", "filters", "heatmap", "layers", "limits", "memory", "series", "states"],
     "seqscope.datasets": ["japanese_vowels"],
     "seqscope.zoo": ["japanese_vowels"],
 }

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +34,8 @@ GATES: dict[str, tuple[str, ...]] = {"lstm": ("i", "f", "o", "g"), "gru": ("r", 
 CARRIED: dict[str, tuple[str, ...]] = {"lstm": ("h", "c"), "gru": ("h",), "rnn": ("h",)}
 # All that a result holds, in the order of its variables.
 STATES: dict[str, tuple[str, ...]] = {"lstm": ("h", "c", "i", "f", "g", "o"), "gru": ("h", "r", "z", "n"), "rnn": ("h", "a")}
+
+NO_NUDGE: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Ops(Protocol):
@@ -132,15 +135,27 @@ def gates(weights: CellWeights, a: Tensor, h: Tensor, ops: Ops) -> dict[str, Ten
     return {"a": ops.add_product(a, h, weights.hidden)}
 
 
-def carried_on(weights: CellWeights, gate: Mapping[str, Tensor], state: Mapping[str, Tensor], ops: Ops) -> dict[str, Tensor]:
-    """The state after a step, from its gates and the state before, both (row, unit)."""
+def carried_on(
+    weights: CellWeights, gate: Mapping[str, Tensor], state: Mapping[str, Tensor], ops: Ops, nudge: Mapping[str, Tensor] = NO_NUDGE
+) -> dict[str, Tensor]:
+    """The state after a step, from its gates and the state before, both (row, unit).
+
+    Parameters
+    ----------
+    nudge : dict of tensors, optional
+        What is added to the new h or c: the total derivative with respect to it is that with respect to the nudge.
+    """
     match weights.kind:
         case "lstm":
-            c = ops.add_multiple(gate["i"] * gate["g"], gate["f"], state["c"])
-            return {"h": hidden_of(weights, gate["o"], c, ops), "c": c}
+            c = _nudged("c", ops.add_multiple(gate["i"] * gate["g"], gate["f"], state["c"]), nudge)
+            return {"h": _nudged("h", hidden_of(weights, gate["o"], c, ops), nudge), "c": c}
         case "gru":
-            return {"h": gate["n"] + gate["z"] * (state["h"] - gate["n"])}
-    return {"h": ops.apply(weights.activation, gate["a"])}
+            return {"h": _nudged("h", gate["n"] + gate["z"] * (state["h"] - gate["n"]), nudge)}
+    return {"h": _nudged("h", ops.apply(weights.activation, gate["a"]), nudge)}
+
+
+def _nudged(name: str, value: Tensor, nudge: Mapping[str, Tensor]) -> Tensor:
+    return value + nudge[name] if name in nudge else value
 
 
 def hidden_of(weights: CellWeights, o: Tensor, c: Tensor, ops: Ops) -> Tensor:
@@ -149,7 +164,9 @@ def hidden_of(weights: CellWeights, o: Tensor, c: Tensor, ops: Ops) -> Tensor:
     return h if weights.projection is None else h @ weights.projection
 
 
-def step(weights: CellWeights, a: Tensor, state: Mapping[str, Tensor], ops: Ops) -> dict[str, Tensor]:
+def step(
+    weights: CellWeights, a: Tensor, state: Mapping[str, Tensor], ops: Ops, nudge: Mapping[str, Tensor] = NO_NUDGE
+) -> dict[str, Tensor]:
     """Everything after one step: the state that is carried on, and the gates.
 
     Parameters
@@ -158,9 +175,11 @@ def step(weights: CellWeights, a: Tensor, state: Mapping[str, Tensor], ops: Ops)
         What the input adds: x W + b. May be overwritten.
     state : dict of tensors (row, unit)
         The state before, by name.
+    nudge : dict of tensors (row, unit), optional
+        As in `carried_on`.
     """
     opened = gates(weights, a, state["h"], ops)
-    return carried_on(weights, opened, state, ops) | opened
+    return carried_on(weights, opened, state, ops, nudge) | opened
 
 
 def run(weights: CellWeights, x: np.ndarray, state: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:

@@ -182,6 +182,57 @@ class HasStates(Protocol):
         ...
 
 
+# Which score is explained: the position of an output, or a function of what the model gives, as native tensors, that gives one score for
+# each sample.
+Target = int | Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Scores and their derivatives.
+
+    Attributes
+    ----------
+    score : array (sample,)
+    gradients : dict of lists of arrays
+        At the input: one array in the model's own layout, under "". At a layer: for each direction ("" where there is one) an array for
+        each call; of a recurrent layer (sample, time, unit), of another one as the layer gives its value.
+    """
+
+    score: np.ndarray
+    gradients: dict[str, list[np.ndarray]]
+
+
+@runtime_checkable
+class HasGradients(Protocol):
+    """An engine that can differentiate. Optional."""
+
+    def gradient(self, batch: np.ndarray, lengths: np.ndarray, target: Target, layer: str | None = None, *, state: str = "h") -> Gradient:
+        """The derivative of each sample's score with respect to the input, or to what a layer gives.
+
+        At a recurrent layer, or at a cell that the model loops over, it is the total derivative with respect to h_t (or c_t) at every
+        step, through the recurrence: the plain derivative at the layer's output is zero at every step but the last where a model reads
+        the last. It is had by stepping through the cell's equations.
+
+        Parameters
+        ----------
+        batch, lengths
+            As in `forward`.
+        layer : str, optional
+            A layer of `by_name`; default: the input.
+        state : {"h", "c"}
+            Which state of a recurrent layer.
+
+        Raises
+        ------
+        ModelError
+            The framework refused the batch, or the target gives no score for each sample.
+        UnsupportedError
+            The input is tokens and no layer is named, or the layer has no such state.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Dense:
     """A dense layer: activation(x @ matrix + bias), arrays (unit, output) and (output). The activation by its name, "linear" for none."""

@@ -158,12 +158,13 @@ def _showing_one(layer: Any, keep: Keep) -> Iterator[None]:
     def inner_loop(sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         mask = keras.tree.flatten(mask)[0] if mask is not None else None
         shown = _Shown(cells_of(layer))
-        with contextlib.ExitStack() as undo:
-            for name, value in (("cell", shown), ("return_sequences", True), ("zero_output_for_mask", False)):
-                undo.enter_context(replaced(layer, name, value))
-            last, steps, states = kl.RNN.inner_loop(layer, shown.projected(sequences), initial_state, mask, training)
-        for name, tensor in _aligned(layer, shown.split(steps), initial_state, mask):
-            keep(name, tensor)
+        with replaced(layer, "cell", shown), replaced(layer, "return_sequences", True):
+            last, steps, states = kl.RNN.inner_loop(layer, shown.projected(sequences, mask), initial_state, None, training)
+        before = iter(keras.tree.flatten(initial_state))
+        for part, name, as_run in shown.split(steps):
+            keep(f"{part}[{name}]", ops.flip(as_run, axis=1) if layer.go_backwards else as_run)
+            if name in ("h", "c"):
+                keep(f"{part}[{name}0]", next(before))
         last, steps = last[..., shown.place_of_output], steps[..., shown.place_of_output]
         if mask is not None and layer.zero_output_for_mask:
             there = ops.cast(ops.flip(mask, axis=1) if layer.go_backwards else mask, steps.dtype)[..., None]
@@ -175,19 +176,27 @@ def _showing_one(layer: Any, keep: Keep) -> Iterator[None]:
 
 
 class _Shown:
-    """Cells in the place of a layer's own, which give all their states side by side; the input of the first comes multiplied already."""
+    """Cells in the place of a layer's own, which give all their states side by side; the input of the first comes multiplied already.
+
+    What is masked is told by a last column of the input: a state is then carried over the step, and the gates are NaN. (What Keras' loops
+    give at masked steps differs between backends.)
+    """
 
     def __init__(self, of: Sequence[Any]) -> None:
         self._cells, self._weights = of, [weights_of(cell) for cell in of]
         self.state_size = [cell.state_size for cell in of]
 
-    def projected(self, sequences: Any) -> Any:
-        """What the input adds to the gates of the first cell, at all steps at once."""
+    def projected(self, sequences: Any, mask: Any) -> Any:
+        """What the input adds to the gates of the first cell, at all steps at once; and the mask."""
         first = self._weights[0]
-        return ops.matmul(ops.cast(sequences, first.input.dtype), first.input) + first.bias
+        a = ops.matmul(ops.cast(sequences, first.input.dtype), first.input) + first.bias
+        self._has_mask = mask is not None
+        return ops.concatenate([a, ops.cast(mask, a.dtype)[..., None]], axis=-1) if self._has_mask else a
 
     def __call__(self, a: Any, states: Any, **kwargs: Any) -> tuple[Any, Any]:
         """One step."""
+        there = a[:, -1:] > 0 if self._has_mask else None
+        a = a[:, :-1] if self._has_mask else a
         nested = [states] if len(self._cells) == 1 else states
         shown, after, x = [], [], None
         for weights, before in zip(self._weights, nested, strict=True):
@@ -195,6 +204,8 @@ class _Shown:
                 a = ops.matmul(x, weights.input) + weights.bias
             now = dict(zip(CARRIED[weights.kind], keras.tree.flatten(before), strict=True))
             everything = cells.step(weights, a, now, OPS)
+            if there is not None:
+                everything = {name: ops.where(there, value, now.get(name, float("nan"))) for name, value in everything.items()}
             x = everything["h"]
             shown += [everything[name] for name in STATES[weights.kind]]
             after.append(keras.tree.pack_sequence_as(before, [everything[name] for name in CARRIED[weights.kind]]))
@@ -219,26 +230,3 @@ class _Shown:
         """The states of each cell: the part that it is (".1", or "" where there is one), the state's name, and its steps."""
         several = len(self._cells) > 1
         return [(f".{place}" if several else "", name, steps[..., columns]) for place, name, columns in self._columns]
-
-
-def _aligned(layer: Any, states: list[tuple[str, str, Any]], initial: Any, mask: Any) -> Iterator[tuple[str, Any]]:
-    """The states in input time; without gates where a mask leaves a step out, and carried over it."""
-    before = keras.tree.flatten(initial)
-    for part, name, as_run in states:
-        steps = ops.flip(as_run, axis=1) if layer.go_backwards else as_run
-        is_carried = name in ("h", "c")
-        first = before.pop(0) if is_carried else None
-        over_gaps = mask is not None and name != "h"
-        yield f"{part}[{name}]", _over_gaps(steps, mask, first, backwards=layer.go_backwards) if over_gaps else steps
-        if is_carried:
-            yield f"{part}[{name}0]", first
-
-
-def _over_gaps(steps: Any, mask: Any, first: Any, *, backwards: bool) -> Any:
-    """A cell state as it was before its first step, or NaN for gates, where the mask leaves steps out."""
-    there = ops.cast(mask, "bool")
-    if first is None:
-        return ops.where(there[..., None], steps, ops.cast(float("nan"), steps.dtype))
-    counted = ops.cast(there, "int32")
-    begun = ops.flip(ops.cumsum(ops.flip(counted, axis=1), axis=1), axis=1) if backwards else ops.cumsum(counted, axis=1)
-    return ops.where(begun[..., None] > 0, steps, first[:, None])

@@ -18,14 +18,14 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from seqscope.cells import CellWeights
-from seqscope.engines import torch_attention, torch_cells, torch_kinds, torch_reach, torch_recurrent
-from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, InputHint, StandIn
+from seqscope.engines import torch_attention, torch_cells, torch_gradient, torch_kinds, torch_reach, torch_recurrent
+from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn, Target
 from seqscope.engines.places import by_place
 from seqscope.engines.torch_kernels import kernel_of
 from seqscope.engines.torch_stack import stack_layer, stack_names
 from seqscope.engines.torch_state import Pass, as_it_was, one_at_a_time, version_of
 from seqscope.engines.torch_weights import load_weights
-from seqscope.errors import LayerError, ModelError, UnsupportedError
+from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError
 from seqscope.layers import Layer
 from seqscope.layouts import ORDERS
 
@@ -183,6 +183,31 @@ class TorchEngine:
         with as_it_was(self._module):
             return as_numpy(kernel_of(module)).copy()
 
+    def gradient(self, batch: np.ndarray, lengths: np.ndarray, target: Target, layer: str | None = None, *, state: str = "h") -> Gradient:
+        """The derivative of each sample's score (see `engines.base.HasGradients`)."""
+        with as_it_was(self._module), torch.enable_grad():
+            torch.backends.cudnn.enabled = False  # its recurrent kernels have no derivative in evaluation mode; put back with the flags
+            x = self._to_tensor(batch)
+            if layer is None and not x.is_floating_point():
+                raise UnsupportedError("Tokens have no derivative: ask for the one at the layer that embeds them, with layer=.")
+            nudges = torch_gradient.Nudges(state)
+            place = None if layer is None else next(self._places([layer]))
+            with contextlib.nullcontext() if place is None else nudges.put_in(*place):
+                score = torch_gradient.score_of(self._output_of(x.requires_grad_(layer is None), lengths), target, len(lengths))
+            wanted = {"": [x]} if layer is None else nudges.by_way
+            if not wanted:
+                raise LayerError(f"The layer '{layer}' never ran for this input.")
+            return Gradient(as_numpy(score).copy(), torch_gradient.derivatives(score, wanted))
+
+    def _output_of(self, x: torch.Tensor, lengths: np.ndarray) -> Any:
+        """What the model gives."""
+        try:
+            return self._call(self._module, x, torch.tensor(lengths))
+        except SeqscopeError:  # of ours, about a replay
+            raise
+        except Exception as error:
+            raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
+
     def dense(self, name: str) -> Dense:
         """What a fully connected module weighs (see `engines.base.HasDense`)."""
         module: Any = self._modules[name]
@@ -202,12 +227,7 @@ class TorchEngine:
             around.enter_context(self._hooks(values, seen, under_way, copied=bool(instead)))
             states = around.enter_context(torch_recurrent.watching(self._with_states(capture)))
             weights = around.enter_context(torch_attention.watching(self._with_weights(capture)))
-            try:
-                output = self._call(self._module, self._to_tensor(batch), torch.tensor(lengths))
-            except LayerError:  # of ours, about a replay
-                raise
-            except Exception as error:
-                raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
+            output = self._output_of(self._to_tensor(batch), lengths)
             outputs = {path: _own(tensor, under_way) for path, tensor in _tensors(output).items()}
             drew_noise = under_way.drew_noise()
             for found in (states, weights):
