@@ -264,19 +264,6 @@ def in_order(kind: str, blocks: Sequence[Tensor], order: Sequence[str]) -> list[
     return [blocks[list(order).index(gate)] for gate in GATES[kind]]
 
 
-def compare(own: Sequence[np.ndarray], replayed: Sequence[np.ndarray]) -> None:
-    """Refuse states that do not make the hidden states that a layer itself gives, call after call.
-
-    Raises
-    ------
-    LayerError
-    """
-    for given, made in zip(own, replayed, strict=True):
-        exact = given.astype(np.float64)
-        off = np.nanmax(np.abs(exact - made) / np.maximum(1.0, np.abs(exact)), initial=0.0)
-        refuse_if_off("h", float(off), TOLERANCES.get(str(given.dtype), 1e-5), str(given.dtype))
-
-
 # How far a replay may be from what the layer gave, by the type that it computes in.
 TOLERANCES = {"float64": 1e-9, "float32": 1e-5, "float16": 4e-3, "bfloat16": 3e-2}
 
@@ -292,5 +279,6 @@ def refuse_if_off(what: str, off: float, allowed: float, dtype: str) -> None:
         raise LayerError(
             f"gives other values than the equations of its kind: {what} is off by {off:.1g}, and {allowed:.0e} is allowed for {dtype}. "
             "Reduced precision does that (run the model in float32, and on a GPU turn TF32 off: in torch, set "
-            "torch.backends.cudnn.allow_tf32 = False and torch.backends.cuda.matmul.allow_tf32 = False), and so does a forward of its own"
+            "torch.backends.cudnn.allow_tf32 = False and torch.backends.cuda.matmul.allow_tf32 = False); so does a forward of its "
+            "own, and a net in which rounding grows from step to step"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,10 +138,12 @@ def choose_recurrent(layers: str | Sequence[str] | None, engine: Engine) -> Want
             raise UnsupportedError(
                 f"{engine.model_name} has no recurrent layer, so no states: `activations` gives what its layers put out."
             )
-        return Wanted(_each_once(parts, parts), one=False, by_name=False)
-    names = [layers] if isinstance(layers, str) else list(layers)
+        return Wanted(_each_once([layer.name for layer in engine.layers if layer.name in parts], parts), one=False, by_name=False)
+    names = [layers] if isinstance(layers, str) or not isinstance(layers, Iterable) else list(layers)
+    if not names:
+        raise LayerError("No layer was asked for: give a name, a glob, or nothing for all of them.")
     for name in names:
-        if name in engine.stateless:
+        if isinstance(name, str) and name in engine.stateless:
             raise UnsupportedError(f"The states of '{name}' ({engine.by_name[name].type}) can't be told: {engine.stateless[name]}.")
     found = [name for wanted in names for name in _named(wanted, parts, engine.by_name)]
     chosen = _each_once(found, parts)
@@ -150,7 +152,7 @@ def choose_recurrent(layers: str | Sequence[str] | None, engine: Engine) -> Want
     )
 
 
-def _each_once(names: Sequence[str] | Mapping[str, object], parts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def _each_once(names: Sequence[str], parts: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part for name in names for part in parts[name]))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -38,7 +39,7 @@ class _Ops:
     """The equations' operations on Keras' tensors."""
 
     def add_product(self, a: Any, rows: Any, matrix: Any) -> Any:
-        return a + ops.matmul(rows, matrix)
+        return a + rows @ matrix  # Keras' own product takes float64 as float32 on jax and torch
 
     def add_multiple(self, a: Any, b: Any, c: Any) -> Any:
         return a + b * c
@@ -75,7 +76,8 @@ def why_unknown(layer: Any) -> str | None:
             known = next((getattr(kl, name) for name, *_ in _KINDS if isinstance(cell, getattr(kl, name))), None)
             if known is None or type(cell).call is not known.call:
                 return f"its cell is a {type(cell).__name__}, and the equations known are those of {', '.join(name for name, *_ in _KINDS)}"
-    return None
+    kinds = [[(type(cell), cell.units) for cell in cells_of(one)] for one in both]
+    return "its two directions run different cells" if kinds[0] != kinds[-1] else None
 
 
 def weights_of(cell: Any) -> CellWeights:
@@ -119,9 +121,38 @@ def output_of(layer: Any, name: str, parts: Sequence[str], captured: Mapping[str
     if not keras_kinds.is_bidirectional(layer):
         return captured.get(f"{last}{BEHIND}[h]")
     both = [captured.get(f"{last}{BEHIND}[{way}][h]") for way in (FORWARD, BACKWARD)]
-    if layer.merge_mode != "concat" or both[0] is None or both[1] is None:
+    merge = _MERGES.get(layer.merge_mode)
+    if merge is None or both[0] is None or both[1] is None:
         return None
-    return [np.concatenate(pair, axis=-1) for pair in zip(*both, strict=True)]
+    return [merge(*pair) for pair in zip(*both, strict=True)]
+
+
+# How a bidirectional layer puts its two directions together.
+_MERGES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "concat": lambda one, other: np.concatenate([one, other], axis=-1),
+    "sum": np.add,
+    "mul": np.multiply,
+    "ave": lambda one, other: (one + other) / 2,
+}
+
+
+def check_replay(layer: Any, own: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> None:
+    """Refuse states that do not make the hidden states that a layer itself gives, call after call.
+
+    Raises
+    ------
+    LayerError
+    """
+    dtype = str(layer.compute_dtype)
+    allowed = max(cells.TOLERANCES.get(dtype, 1e-5), _KERAS_FLOAT64)
+    for given, replayed in zip(own, made, strict=True):
+        exact = given.astype(np.float64)
+        off = np.nanmax(np.abs(exact - replayed) / np.maximum(1.0, np.abs(exact)), initial=0.0)
+        cells.refuse_if_off("h", float(off), allowed, dtype)
+
+
+# Keras' own product takes float64 as float32 on jax and torch.
+_KERAS_FLOAT64 = 1e-6
 
 
 def _plain(value: Any, cell: Any) -> Any:
@@ -130,7 +161,7 @@ def _plain(value: Any, cell: Any) -> Any:
 
 
 @contextlib.contextmanager
-def showing(layer: Any, keep: Keep) -> Iterator[None]:
+def showing(layer: Any, keep: Keep, nudges: Mapping[str, Any] = MappingProxyType({}), *, careful: bool = False) -> Iterator[None]:
     """Let a recurrent layer, or both of a bidirectional one, hand over all its states at each call.
 
     Parameters
@@ -138,28 +169,38 @@ def showing(layer: Any, keep: Keep) -> Iterator[None]:
     keep : function of (place, tensor)
         Gets each state, (sample, time, unit) in input time, with its place: "[c]", "[backward][c]", and ".1[c]" for the second of stacked
         cells; and what they were before the first step, "[c0]", (sample, unit).
+    nudges : dict of tensors (sample, time, unit), optional
+        What is added to the states at these places.
+    careful : bool
+        Whether h and c are computed by the layer's own cells, so that they are its own to the last bit, at the cost of a second product.
     """
     with contextlib.ExitStack() as undo:
-        if keras_kinds.is_bidirectional(layer):
-            for way, one in ((FORWARD, layer.forward_layer), (BACKWARD, layer.backward_layer)):
-                undo.enter_context(_showing_one(one, lambda place, tensor, way=way: keep(_with_way(place, way), tensor)))  # type: ignore[misc]
+        if not keras_kinds.is_bidirectional(layer):
+            undo.enter_context(_showing_one(layer, keep, nudges, careful))
         else:
-            undo.enter_context(_showing_one(layer, keep))
+            for way, one in ((FORWARD, layer.forward_layer), (BACKWARD, layer.backward_layer)):
+                of_way = {place.replace(f"[{way}]", ""): nudge for place, nudge in nudges.items() if f"[{way}]" in place}
+                undo.enter_context(_showing_one(one, _under_way(keep, way), of_way, careful))
         yield
 
 
-def _with_way(place: str, way: str) -> str:
-    part, _, state = place.partition("[")
-    return f"{part}[{way}][{state}"
+def _under_way(keep: Keep, way: str) -> Keep:
+    """What takes in the states of one direction."""
+
+    def keep_in(place: str, tensor: Any) -> None:
+        part, _, state = place.partition("[")
+        keep(f"{part}[{way}][{state}", tensor)
+
+    return keep_in
 
 
 @contextlib.contextmanager
-def _showing_one(layer: Any, keep: Keep) -> Iterator[None]:
+def _showing_one(layer: Any, keep: Keep, nudges: Mapping[str, Any], careful: bool) -> Iterator[None]:
     def inner_loop(sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         mask = keras.tree.flatten(mask)[0] if mask is not None else None
-        shown = _Shown(cells_of(layer))
+        shown = _Shown(cells_of(layer), nudges, careful)
         with replaced(layer, "cell", shown), replaced(layer, "return_sequences", True):
-            last, steps, states = kl.RNN.inner_loop(layer, shown.projected(sequences, mask), initial_state, None, training)
+            last, steps, states = kl.RNN.inner_loop(layer, shown.side_by_side(sequences, mask), initial_state, None, training)
         before = iter(keras.tree.flatten(initial_state))
         for part, name, as_run in shown.split(steps):
             keep(f"{part}[{name}]", ops.flip(as_run, axis=1) if layer.go_backwards else as_run)
@@ -176,34 +217,51 @@ def _showing_one(layer: Any, keep: Keep) -> Iterator[None]:
 
 
 class _Shown:
-    """Cells in the place of a layer's own, which give all their states side by side; the input of the first comes multiplied already.
+    """Cells in the place of a layer's own, which give all their states side by side.
 
     What is masked is told by a last column of the input: a state is then carried over the step, and the gates are NaN. (What Keras' loops
-    give at masked steps differs between backends.)
+    give at masked steps differs between backends.) Nudges come in columns too, so that Keras turns them around with the input.
     """
 
-    def __init__(self, of: Sequence[Any]) -> None:
-        self._cells, self._weights = of, [weights_of(cell) for cell in of]
+    def __init__(self, of: Sequence[Any], nudges: Mapping[str, Any], careful: bool) -> None:
+        self._cells, self._weights, self._careful = of, [weights_of(cell) for cell in of], careful
+        self._parts = [f".{place}" if len(of) > 1 else "" for place in range(len(of))]
+        self._nudges = {place: nudge for place, nudge in nudges.items() if place.partition("[")[0] in self._parts}
         self.state_size = [cell.state_size for cell in of]
 
-    def projected(self, sequences: Any, mask: Any) -> Any:
-        """What the input adds to the gates of the first cell, at all steps at once; and the mask."""
-        first = self._weights[0]
-        a = ops.matmul(ops.cast(sequences, first.input.dtype), first.input) + first.bias
-        self._has_mask = mask is not None
-        return ops.concatenate([a, ops.cast(mask, a.dtype)[..., None]], axis=-1) if self._has_mask else a
+    def side_by_side(self, sequences: Any, mask: Any) -> Any:
+        """What each step takes: what the input adds to the gates of the first cell, at all steps at once; nudges; the mask."""
+        first, self._has_mask = self._weights[0], mask is not None
+        x = ops.cast(sequences, first.input.dtype)
+        columns = [x if self._careful else x @ first.input + first.bias, *(ops.cast(nudge, x.dtype) for nudge in self._nudges.values())]
+        if self._has_mask:
+            columns.append(ops.cast(mask, x.dtype)[..., None])
+        return columns[0] if len(columns) == 1 else ops.concatenate(columns, axis=-1)
 
-    def __call__(self, a: Any, states: Any, **kwargs: Any) -> tuple[Any, Any]:
+    def _apart(self, columns: Any) -> tuple[Any, dict[str, Any], Any]:
+        """The input of a step, the nudges by place, and whether the step is there."""
+        there = columns[:, -1:] > 0 if self._has_mask else None
+        end = columns.shape[-1] - int(self._has_mask)
+        nudges: dict[str, Any] = {}
+        for place, nudge in reversed(self._nudges.items()):
+            nudges[place] = columns[:, end - nudge.shape[-1] : end]
+            end -= nudge.shape[-1]
+        return columns[:, :end], nudges, there
+
+    def __call__(self, columns: Any, states: Any, **kwargs: Any) -> tuple[Any, Any]:
         """One step."""
-        there = a[:, -1:] > 0 if self._has_mask else None
-        a = a[:, :-1] if self._has_mask else a
+        x, nudges, there = self._apart(columns)
         nested = [states] if len(self._cells) == 1 else states
-        shown, after, x = [], [], None
-        for weights, before in zip(self._weights, nested, strict=True):
-            if x is not None:
-                a = ops.matmul(x, weights.input) + weights.bias
+        shown, after = [], []
+        for place, before in enumerate(nested):
+            weights, part = self._weights[place], self._parts[place]
             now = dict(zip(CARRIED[weights.kind], keras.tree.flatten(before), strict=True))
-            everything = cells.step(weights, a, now, OPS)
+            nudge = {name: nudges[f"{part}[{name}]"] for name in now if f"{part}[{name}]" in nudges}
+            a = x if place == 0 and not self._careful else x @ weights.input + weights.bias
+            everything = cells.step(weights, a, now, OPS, nudge)
+            if self._careful:
+                own = keras.tree.flatten(self._cells[place](x, before)[1])
+                everything |= dict(zip(CARRIED[weights.kind], own, strict=True))
             if there is not None:
                 everything = {name: ops.where(there, value, now.get(name, float("nan"))) for name, value in everything.items()}
             x = everything["h"]
@@ -228,5 +286,4 @@ class _Shown:
 
     def split(self, steps: Any) -> list[tuple[str, str, Any]]:
         """The states of each cell: the part that it is (".1", or "" where there is one), the state's name, and its steps."""
-        several = len(self._cells) > 1
-        return [(f".{place}" if several else "", name, steps[..., columns]) for place, name, columns in self._columns]
+        return [(self._parts[place], name, steps[..., columns]) for place, name, columns in self._columns]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -24,11 +25,24 @@ _MOST_COMPILED = 32
 
 @dataclass(frozen=True)
 class Job:
-    """What a pass is to do; `padded`: rows end before the batch does, each at its own step."""
+    """What a pass is to do.
+
+    Attributes
+    ----------
+    wanted : tuple of str
+        The layers to look at.
+    padded : bool
+        Whether rows end before the batch does, each at its own step.
+    instead : dict of functions
+        What to compute in place of a layer.
+    careful : frozenset of str
+        The recurrent layers whose states have to come from their own cells.
+    """
 
     wanted: tuple[str, ...]
-    padded: bool
-    instead: dict[str, StandIn]
+    padded: bool = False
+    instead: Mapping[str, StandIn] = MappingProxyType({})
+    careful: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -73,7 +87,7 @@ class Passes:
         return Found(outputs, list(zip(notes.seen, seen, strict=True)), notes.drew_noise)
 
     def _compiled(self, job: Job, described: Described, variables: Sequence[Any], free: Shape | None, kind: Any) -> _Compiled:
-        key = (job.wanted, job.padded, kind, free, tuple(map(id, variables)))
+        key = (job.wanted, job.padded, job.careful, kind, free, tuple(map(id, variables)))
         if key not in self._kept:
             while len(self._kept) >= _MOST_COMPILED:
                 self._kept.popitem(last=False)

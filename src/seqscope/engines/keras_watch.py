@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,8 @@ class Watch:
         All recurrent layers of the model.
     as_numpy : function
         An array of a tensor.
+    careful : collection of str
+        The recurrent layers whose states have to come from their own cells.
     seen : list of (address, tensor)
         In the order in which the layers ran.
     """
@@ -47,6 +49,7 @@ class Watch:
     lengths: Any
     recurrent: Sequence[Any]
     as_numpy: Callable[[Any], np.ndarray]
+    careful: Collection[str] = ()
     seen: list[tuple[str, Any]] = field(default_factory=list)
 
 
@@ -58,7 +61,7 @@ def watching(watch: Watch) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         for name, (layer, parts) in watch.states.items():
             if id(layer) not in stand_ins:
-                undo.enter_context(keras_cells.showing(layer, _keep_states(name, parts, watch)))
+                undo.enter_context(keras_cells.showing(layer, _keep_states(name, parts, watch), careful=name in watch.careful))
                 undo.enter_context(_unfused(layer))
         for name, layer in watch.attention.items():
             undo.enter_context(replaced(layer, "call", keras_attention.with_weights(layer, _keep(f"{name}{WEIGHTS}", watch))))

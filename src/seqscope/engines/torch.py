@@ -154,7 +154,7 @@ class TorchEngine:
     def recurrent_parts(self) -> dict[str, tuple[str, ...]]:
         """The recurrent modules, each with its layers (see `engines.base.HasStates`)."""
         parts: dict[str, tuple[str, ...]] = {}
-        for name, module in self._rows.items():
+        for name, module in self._modules.items():
             if torch_recurrent.has_states(module):
                 layers = stack_names(name, module) if isinstance(module, nn.RNNBase) and module.num_layers > 1 else (name,)
                 parts |= {name: layers} | {layer: (layer,) for layer in layers}
@@ -225,7 +225,7 @@ class TorchEngine:
             around.enter_context(torch_reach.replaced(self._modules, instead))
             values = [name for name in capture if not name.endswith((STATES, WEIGHTS))]
             around.enter_context(self._hooks(values, seen, under_way, copied=bool(instead)))
-            states = around.enter_context(torch_recurrent.watching(self._with_states(capture)))
+            states = around.enter_context(torch_recurrent.watching(self._with_states(capture), copied=self._overwritten))
             weights = around.enter_context(torch_attention.watching(self._with_weights(capture)))
             output = self._output_of(self._to_tensor(batch), lengths)
             outputs = {path: _own(tensor, under_way) for path, tensor in _tensors(output).items()}
@@ -233,7 +233,7 @@ class TorchEngine:
             for found in (states, weights):
                 for name, watched in found.items():
                     for address, calls in watched.by_address(name).items():
-                        seen[address] = [_Seen(name, tensor, watched.dims_of(tensor)) for tensor in calls]
+                        seen[address] = [_Seen(name, tensor, watched.dims_of(tensor), watched.overwritten) for tensor in calls]
         if not outputs:
             raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
         return outputs, seen, drew_noise
@@ -305,12 +305,12 @@ class _Hook(Protocol):
 class _Seen:
     """A layer's value as the hook saw it. It is not copied (the result is filled from it), so a later change is watched for."""
 
-    def __init__(self, layer: str, tensor: torch.Tensor, dims: tuple[str, ...] | None = None) -> None:
-        self.layer, self.tensor, self.version, self.dims = layer, tensor, version_of(tensor), dims
+    def __init__(self, layer: str, tensor: torch.Tensor, dims: tuple[str, ...] | None = None, overwritten: bool = False) -> None:
+        self.layer, self.tensor, self.version, self.dims, self._overwritten = layer, tensor, version_of(tensor), dims, overwritten
 
     @property
     def was_overwritten(self) -> bool:
-        return version_of(self.tensor) != self.version
+        return self._overwritten or version_of(self.tensor) != self.version
 
 
 def _own(tensor: torch.Tensor, under_way: Pass) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ class Watched:
     """The weights of one module, call after call, (sample, head, query, key)."""
 
     calls: list[torch.Tensor] = field(default_factory=list)
+    overwritten: ClassVar[bool] = False
 
     def dims_of(self, tensor: torch.Tensor) -> tuple[str, ...] | None:
         """What the axes are."""
