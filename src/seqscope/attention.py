@@ -12,8 +12,12 @@ from seqscope.axes import Reading
 from seqscope.collect import Collected
 from seqscope.engines.base import WEIGHTS, Engine, HasStates
 from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, quoted
-from seqscope.labelled import HEAD, KEY, QUERY
+from seqscope.labelled import HEAD, KEY, QUERY, SAMPLE
+from seqscope.layers import Layer
 from seqscope.selection import Request, select
+
+AXES = (SAMPLE, HEAD, QUERY, KEY)
+NEVER_RAN = "never ran for this input (a module whose `forward` is called directly is not seen either)"
 
 
 @dataclass(frozen=True)
@@ -55,23 +59,67 @@ def choose(layers: str | Sequence[str] | None, engine: Engine) -> Wanted:
             f"{engine.model_name} has no attention layer, so no attention weights: `activations` gives what its layers put out."
         )
     requests = select(layers, tuple(engine.by_name), there).requests
-    meant = [(name, request) for request in requests for name in _inside(request, engine)]
-    by_name = {name: any(request.by_name and name == request.layer for other, request in meant if other == name) for name, _ in meant}
-    named = isinstance(layers, str) and layers in engine.by_name
-    return Wanted(by_name, one=named and len(by_name) == 1)
+    meant: dict[str, bool] = {}
+    for request in requests:
+        for name in _inside(request, there, engine.by_name):
+            meant[name] = meant.get(name, False) or (request.by_name and name == request.layer)
+    return Wanted(meant, one=isinstance(layers, str) and layers in engine.by_name and len(meant) == 1)
 
 
-def _inside(request: Request, engine: HasStates) -> list[str]:
+def _inside(request: Request, there: Sequence[str], by_name: Mapping[str, Layer]) -> list[str]:
     """The attention layers that one request means."""
-    there = engine.attention_layers
-    known: Mapping[str, object] = engine.by_name  # type: ignore[attr-defined]
     if request.place is not None:
-        raise LayerError(f"No layer is named '{request.place}': {nearest(request.place, [*there, *known])}.")
-    if request.layer in there:
-        return [request.layer]
-    found = [name for name in there if name.startswith(f"{request.layer}.")]
+        raise LayerError(f"No layer is named '{request.place}': {nearest(request.place, [*there, *by_name])}.")
+    found = [name for name in there if name == request.layer or name.startswith(f"{request.layer}.")]
     if not found:
-        layer = engine.by_name[request.layer]  # type: ignore[attr-defined]
-        those = f"ask for one of {quoted(there)}" if there else f"no layer of this model has; `activations` gives what '{layer.name}' puts out"
-        raise UnsupportedError(f"'{layer.name}' ({layer.type}) is a layer of kind '{layer.kind}' and has no attention weights: {those}.")
+        layer = by_name[request.layer]
+        others = f"ask for one of {quoted(there)}" if there else "no layer of this model has"
+        raise UnsupportedError(f"'{layer.name}' ({layer.type}) is a layer of kind '{layer.kind}' and has no attention weights: {others}.")
     return found
+
+
+def pick(readings: Mapping[str, Reading | LayerError], wanted: Wanted) -> dict[str, Reading]:
+    """The readings of the wanted layers' weights. What came with a glob or with all and never ran is left out with a warning.
+
+    Raises
+    ------
+    LayerError
+        A layer never ran, or has weights that can't be labelled.
+    """
+    chosen: dict[str, Reading] = {}
+    missing = []
+    for (name, by_name), address in zip(wanted.layers.items(), wanted.capture, strict=True):
+        with about_layer(name):
+            if address in readings:
+                chosen[address] = _readable(readings[address])
+            elif by_name:
+                raise LayerError(NEVER_RAN)
+            else:
+                missing.append(name)
+    if not chosen:
+        with about_layer(missing[0]):
+            raise LayerError(NEVER_RAN)
+    if missing:
+        warnings.warn(f"Left out, since they never ran for this input: {quoted(missing)}.", stacklevel=4)
+    return chosen
+
+
+def _readable(reading: Reading | LayerError) -> Reading:
+    if isinstance(reading, LayerError):
+        raise reading
+    if not set(AXES) <= set(reading.order):
+        raise LayerError(f"has attention weights with axes {reading.order}: expected (sample, head, query, key), attention over time alone")
+    return reading
+
+
+def as_many_as_input(found: Collected, lengths: np.ndarray) -> dict[str, bool]:
+    """Whether there are as many queries, and as many keys, as the input has steps, whatever its length: what comes behind them is NaN."""
+    rows = {int(length): row for row, length in enumerate(lengths)}
+    known = {length: ~np.isnan(found.values[row]) for length, row in rows.items()}
+    axes = {dim: found.dims.index(dim) - 1 for dim in (QUERY, KEY)}  # the sample axis is gone
+    return {dim: all(_extent(there, axis) == length for length, there in known.items()) for dim, axis in axes.items()}
+
+
+def _extent(there: np.ndarray, axis: int) -> int:
+    """How far along an axis there are values."""
+    return int(np.flatnonzero(there.any(axis=tuple(other for other in range(there.ndim) if other != axis))).max(initial=-1)) + 1

@@ -113,11 +113,13 @@ def read_axes(feed: Feed, values: np.ndarray, wanted: Sequence[str]) -> dict[str
 
 def _by_kind(dims: tuple[str, ...] | None, calls: Sequence[np.ndarray], n_steps: int) -> Reading | None:
     """Trust the kind where the sizes bear it out and nothing else has the same size."""
-    if dims is None or len(calls) != 1 or calls[0].ndim != len(dims):
+    if dims is None or any(call.ndim != len(dims) for call in calls):
         return None
     shape = dict(zip(dims, calls[0].shape, strict=True))
-    if TIME not in shape:  # attention: nothing else than its kind tells queries from keys
-        return Reading(dims) if shape[SAMPLE] == N_TRIED else None
+    if TIME not in shape and shape[SAMPLE] == N_TRIED:  # attention: nothing else than its kind tells queries from keys
+        return Reading(dims) if len(calls) == 1 else Reading((CALL, *dims), several_calls=True)
+    if TIME not in shape or len(calls) != 1:
+        return None
     told_apart = len({shape[SAMPLE], shape[TIME], shape[UNIT]}) == 3
     return Reading(dims) if told_apart and shape[SAMPLE] == N_TRIED and shape[TIME] == n_steps else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 import tempfile
@@ -19,6 +20,9 @@ from seqscope import datasets, labelled, zoo
 from seqscope.engines.base import MODEL_FILES, load_weights, open_file
 from seqscope.errors import DataError, ModelError, OutputExistsError, SeqscopeError, UnsupportedError, nearest, quoted
 from seqscope.sequences import Sequences
+
+# What a verb of a scope gives: one array of a layer, several, or several layers.
+Result = xr.DataArray | xr.Dataset | xr.DataTree
 
 _PICTURES = (".png", ".svg", ".pdf")
 
@@ -200,8 +204,8 @@ def check_output(path: Path, *, force: bool) -> Path:
     return path
 
 
-def write_result(result: xr.DataArray | xr.DataTree, path: Path, *, force: bool = False) -> None:
-    """Write a result in the form that the file's ending names: `.nc` (everything), `.npz` (arrays), `.csv` (a long table).
+def write_result(result: Result, path: Path, *, force: bool = False) -> None:
+    """Write a result in the form that the file's ending names: `.nc` (everything), `.npz` (arrays), `.csv` (a table).
 
     The file is written under another name and moved into place, so that a failure leaves no half of it.
 
@@ -220,7 +224,7 @@ def write_result(result: xr.DataArray | xr.DataTree, path: Path, *, force: bool 
         made.replace(path)
 
 
-def writer_for(path: Path) -> Callable[[xr.DataArray | xr.DataTree, Path], None]:
+def writer_for(path: Path) -> Callable[[Result, Path], None]:
     """The writer for a file's ending.
 
     Raises
@@ -234,31 +238,48 @@ def writer_for(path: Path) -> Callable[[xr.DataArray | xr.DataTree, Path], None]
     return writer
 
 
-def _write_netcdf(result: xr.DataArray | xr.DataTree, path: Path) -> None:
+def _write_netcdf(result: Result, path: Path) -> None:
     result.to_netcdf(path, engine="h5netcdf")
 
 
-def _write_npz(result: xr.DataArray | xr.DataTree, path: Path) -> None:
+def _write_npz(result: Result, path: Path) -> None:
     """Values under the layer's name (or the array's), coordinates under theirs; a tree's as "layer/coordinate"."""
-    arrays: dict[str, np.ndarray] = {}
-    if isinstance(result, xr.DataArray):
-        arrays = {str(result.name): result.values} | {str(name): coord.values for name, coord in result.coords.items()}
+    if isinstance(result, xr.DataTree):
+        nodes = {node.path.strip("/"): node.to_dataset(inherit=False) for node in result.subtree}
     else:
-        for node in result.subtree:
-            place = node.path.strip("/")
-            data = node.to_dataset(inherit=False)
-            arrays |= {f"{place}/{name}".strip("/"): variable.values for name, variable in data.variables.items()}
+        nodes = {"": result.to_dataset() if isinstance(result, xr.DataArray) else result}
+    arrays = {f"{place}/{name}".strip("/"): variable.values for place, data in nodes.items() for name, variable in data.variables.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
 
 
-def _write_csv(result: xr.DataArray | xr.DataTree, path: Path) -> None:
-    """One row a value, without padding."""
+def _write_csv(result: Result, path: Path) -> None:
+    """Without padding: one row a value; of several arrays, one row a step."""
     if isinstance(result, xr.DataTree):
         raise UnsupportedError("A .csv file holds one layer: name it with --layer, or write .nc or .npz.")
-    result.to_dataframe(name=str(result.name)).dropna(subset=str(result.name)).reset_index().to_csv(path, index=False)
+    if isinstance(result, xr.Dataset):
+        _wide(result).to_csv(path, index=False)
+    else:
+        result.to_dataframe(name=str(result.name)).dropna(subset=str(result.name)).reset_index().to_csv(path, index=False)
 
 
-_WRITERS: dict[str, Callable[[xr.DataArray | xr.DataTree, Path], None]] = {
+def _wide(result: xr.Dataset) -> pd.DataFrame:
+    """A row for each sample and step, a column for each array and unit: "c_17", "c_backward_17"."""
+    rows = [dim for dim in _ROWS if dim in result.dims]
+    columns: dict[str, np.ndarray] = {}
+    for name, array in result.data_vars.items():
+        across = [dim for dim in array.dims if dim not in rows]
+        labels = itertools.product(*(array.coords[dim].values.tolist() for dim in across))
+        values = array.transpose(*rows, *across).values.reshape(np.prod([result.sizes[dim] for dim in rows], dtype=int), -1)
+        columns |= {"_".join(map(str, (name, *label))): column for label, column in zip(labels, values.T, strict=True)}
+    known = {name: coord for name, coord in result.coords.items() if set(coord.dims) <= set(rows)}
+    places = xr.Dataset(coords=known).to_dataframe(dim_order=rows).reset_index()
+    return pd.concat([places, pd.DataFrame(columns)], axis=1).dropna(subset=list(columns), how="all")
+
+
+# What tells the rows of a table apart.
+_ROWS = (labelled.SAMPLE, labelled.CALL, labelled.TIME, labelled.STEP)
+
+_WRITERS: dict[str, Callable[[Result, Path], None]] = {
     ".nc": _write_netcdf,
     ".npz": _write_npz,
     ".csv": _write_csv,

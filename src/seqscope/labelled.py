@@ -39,6 +39,7 @@ LABEL = "label"
 TIMESTAMP = "timestamp"
 
 ACTIVATIONS = "activations"
+ATTENTION = "attention"
 VALUE = "value"
 
 # Long names are what a plot writes on its axes.
@@ -219,6 +220,31 @@ def layer_result(
         n_units = values.shape[named.index(UNIT)]
         coords[DIRECTION] = xr.Variable(UNIT, np.repeat(["forward", "backward"], n_units // 2))
     return result(values, named, name=name, samples=samples, clock=clock, coords=coords, attrs=attrs)
+
+
+def attention_result(
+    values: np.ndarray,
+    dims: Sequence[str],
+    *,
+    on_input_clock: Mapping[str, bool],
+    samples: SampleAxis,
+    clock: Clock,
+    attrs: Mapping[str, Any],
+) -> xr.DataArray:
+    """Label attention weights: queries and keys that are the input's steps have its time.
+
+    Parameters
+    ----------
+    on_input_clock : dict of bool
+        Of `query` and `key`, whether they are the input's steps.
+    """
+    coords = {}
+    for dim, here in on_input_clock.items():
+        n_steps = values.shape[list(dims).index(dim)]
+        numbered = xr.Variable(TIME, np.arange(n_steps), {"long_name": "Step"})
+        steps = clock_coords(clock, n_steps, single=samples.single)[TIME] if here else numbered
+        coords[dim] = xr.Variable(dim, steps.values, steps.attrs)
+    return result(values, dims, name=ATTENTION, samples=samples, clock=clock, coords=coords, attrs=attrs)
 
 
 def output_result(

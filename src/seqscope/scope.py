@@ -10,11 +10,12 @@ from typing import Any
 
 import xarray as xr
 
-from seqscope import labelled, layouts, memory
+from seqscope import attention, labelled, layouts, memory
 from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.collect import Collected, collect, few_rows
-from seqscope.engines.base import STATES, Engine, HasKernels, engine_for, open_file
+from seqscope.engines.base import STATES, WEIGHTS, Engine, HasKernels, engine_for, open_file
 from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
+from seqscope.feed import Feed
 from seqscope.kernels import convolution, spacing
 from seqscope.layers import Layers
 from seqscope.randomness import state_kept
@@ -380,6 +381,72 @@ class Scope:
         self._specimen.show(sequences)
         return SeenStates(sequences, feed, found)
 
+    def attention(
+        self,
+        X: Any,
+        layer: str | Sequence[str] | None = None,
+        *,
+        batch_size: int | None = None,
+        progress: bool | None = None,
+    ) -> xr.DataArray | xr.DataTree:
+        """Attention weights: how much of each key's value a query takes in, also where the model never asks for them.
+
+        They say where a layer looks, and not what a decision rests on: other weights may lead to the same decision (Jain and Wallace
+        2019, "Attention is not Explanation").
+
+        Parameters
+        ----------
+        X : Sequences, or anything that `Sequences` takes
+            An array without names has the layout that the model takes.
+        layer : str, or sequence of str, optional
+            The name of an attention layer, or of a container around one, gives its array; a glob over the attention layers, several
+            names, or nothing (every attention layer) a tree.
+        batch_size : int, optional
+            Sequences at a time; by default as many as suit the memory.
+        progress : bool, optional
+            Whether to show a bar; default: where standard error is a terminal and the work is long.
+
+        Returns
+        -------
+        DataArray (sample, head, query, key), or a DataTree with one node (`attention`) a layer
+            They sum to 1 over `key`; those of a query that a mask leaves no key are NaN in torch and 0 in Keras. Without `sample` where
+            one sequence was given; `call` behind it where the layer is called several times. `query` and `key` have the input's time
+            where they are the input's steps, else numbers from 0. NaN where a sequence has ended.
+
+        Raises
+        ------
+        UnsupportedError
+            The layer has no attention weights; those that have are named.
+        LayerError
+            No layer has that name (the nearest ones are given), or it never ran.
+        DataError, ModelError, TooLargeError
+
+        Notes
+        -----
+        Vaswani et al. 2017, "Attention Is All You Need"; Bahdanau, Cho and Bengio 2015 (additive attention).
+
+        Examples
+        --------
+        >>> import torch
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("test")
+        >>> layer = torch.nn.TransformerEncoderLayer(12, nhead=2, dim_feedforward=16, batch_first=True)
+        >>> weights = sq.Scope(layer).attention(X[0], "self_attn")
+        >>> dict(weights.sizes), bool(abs(weights.sum("key") - 1).max() < 1e-6)
+        ({'head': 2, 'query': 19, 'key': 19}, True)
+        """
+        with _verb(lambda: self._describe("attention", X, layer)):
+            wanted = attention.choose(layer, self._engine)
+            sequences, feed = self._specimen.take_in(X)
+            readings = attention.pick(self._specimen.readings(feed, sequences, wanted.capture), wanted)
+            found = collect(feed, sequences, readings, tuple(readings), batch_size=batch_size, show_progress=progress)
+            self._specimen.show(sequences)
+            arrays = {
+                (name := address.removesuffix(WEIGHTS)): self._label_attention(name, value, feed, sequences)
+                for address, value in found.items()
+            }
+            return next(iter(arrays.values())) if wanted.one else labelled.tree(arrays, self._attrs("attention"))
+
     def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
         """The kernels of a convolution: what each filter weighs each channel with, step by step.
 
@@ -461,6 +528,21 @@ class Scope:
             clock=seen.sequences.clock,
             attrs=self._attrs(method) | {"layer": part, "kind": seen.kind(part), "layer_type": layer.type},
             fields=fields.get(part),
+        )
+
+    def _label_attention(self, name: str, found: Collected, feed: Feed, sequences: Sequences) -> xr.DataArray:
+        layer = self._engine.by_name[name]
+        reading = self._specimen.readings(feed, sequences, (name,)).get(name)
+        as_many = attention.as_many_as_input(found, sequences.lengths)
+        with_steps = {name: reading} if isinstance(reading, Reading) and as_many[labelled.QUERY] else {}
+        in_place = all(self._specimen.on_input_clock(feed, sequences, with_steps).values())
+        return labelled.attention_result(
+            found.values,
+            found.dims,
+            on_input_clock={dim: same and in_place for dim, same in as_many.items()},
+            samples=sequences.sample_axis,
+            clock=sequences.clock,
+            attrs=self._attrs("attention") | {"layer": name, "kind": layer.kind, "layer_type": layer.type},
         )
 
     def _attrs(self, method: str) -> dict[str, Any]:

@@ -137,6 +137,10 @@ class Specimen:
         """Say of values whether they are on the input's clock; and what the steps of those see that are not (see `receptive`)."""
         return place_steps(self._fields_for(feed, sequences), sequences.lengths, readings, found)
 
+    def on_input_clock(self, feed: Feed, sequences: Sequences, readings: Mapping[str, Reading]) -> dict[str, bool]:
+        """Say of values that have as many steps as the input whether those are where the input has them."""
+        return self._fields_for(feed, sequences).on_input_clock(int(sequences.lengths.max()), readings)
+
     def _fields_for(self, feed: Feed, sequences: Sequences) -> Fields:
         """What the layers were found to see so far, on such input."""
         key = (feed.layout, sequences.n_channels)

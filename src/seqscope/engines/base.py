@@ -233,6 +233,79 @@ class HasGradients(Protocol):
         ...
 
 
+# What is carried from step to step: for each layer by name its states by name ("h", "c", or "inputs" of a convolution), (row, ...), as
+# native tensors.
+Carried = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What one step gave, as native tensors.
+
+    Attributes
+    ----------
+    output : tensor
+        The model's output, one step long.
+    captured : dict of lists of tensors
+        Each wanted layer's value, as `Forward.captured`.
+    states : function of a name
+        The states of a recurrent layer after the step, (row, unit) by name: computed when they are asked for, where that is cheaper.
+    carried : dict of dicts
+        What the next step starts from.
+    """
+
+    output: Any
+    captured: Mapping[str, list[Any]]
+    states: Callable[[str], Mapping[str, Any]]
+    carried: Carried
+
+
+class Stepper(Protocol):
+    """A model that runs one step at a time, its state put in and taken out."""
+
+    def step(self, batch: np.ndarray, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
+        """Run one step.
+
+        Parameters
+        ----------
+        batch : array
+            One step in the model's own layout.
+        carried : dict of dicts or None
+            What the step before gave; None at the first.
+        fresh : bool array (row,) or None
+            Rows that start anew, from the state that the model itself makes; None: none does.
+        """
+        ...
+
+    def as_numpy(self, tensor: Any) -> np.ndarray:
+        """An array of a native tensor."""
+        ...
+
+    def as_native(self, array: np.ndarray) -> Any:
+        """A native tensor of an array."""
+        ...
+
+
+@runtime_checkable
+class HasStreams(Protocol):
+    """An engine that can run a model one step at a time. Optional."""
+
+    def stepper(self, capture: Sequence[str], states: Sequence[str]) -> Stepper:
+        """A form of the model that runs one step at a time.
+
+        Parameters
+        ----------
+        capture, states : sequence of str
+            The layers whose values, and the recurrent layers (`HasStates.recurrent_parts`) whose states are wanted.
+
+        Raises
+        ------
+        UnsupportedError
+            A layer needs steps that are still to come, and which.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Dense:
     """A dense layer: activation(x @ matrix + bias), arrays (unit, output) and (output). The activation by its name, "linear" for none."""

@@ -16,12 +16,12 @@ import keras
 import numpy as np
 
 from seqscope.cells import CellWeights
-from seqscope.engines import keras_attention, keras_backends, keras_cells, keras_kinds
-from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, InputHint, StandIn
+from seqscope.engines import keras_attention, keras_backends, keras_cells, keras_gradient, keras_kinds
+from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn, Target
 from seqscope.engines.keras_layers import Described, describe
 from seqscope.engines.keras_pass import Call, Found, Job, Passes
 from seqscope.engines.keras_weights import load_weights, open_file
-from seqscope.errors import LayerError, ModelError, UnsupportedError, about_layer, quoted
+from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError, about_layer, quoted
 from seqscope.layers import Layer
 
 __all__ = ["ENGINE", "KerasEngine", "load_weights", "open_file"]
@@ -182,6 +182,22 @@ class KerasEngine:
         place = int(name.rpartition(".")[2]) if name != holder else 0
         both = (layer.forward_layer, layer.backward_layer) if keras_kinds.is_bidirectional(layer) else (layer,)
         return tuple(keras_cells.as_arrays(keras_cells.cells_of(one)[place]) for one in both)
+
+    def gradient(self, batch: np.ndarray, lengths: np.ndarray, target: Target, layer: str | None = None, *, state: str = "h") -> Gradient:
+        """The derivative of each sample's score (see `engines.base.HasGradients`)."""
+        with one_at_a_time:
+            self._refuse_unfit(batch)
+            self._build(batch, lengths)
+            described = self._refreshed()
+            if layer is None and batch.dtype.kind in "iu":
+                raise UnsupportedError("Tokens have no derivative: ask for the one at the layer that embeds them, with layer=.")
+            place = None if layer is None else keras_gradient.place_of(layer, described, state)
+            like = None if place is None else self.forward(batch, lengths, (place.capture,)).captured
+            native = self._to_tensor(batch), keras.ops.convert_to_tensor(lengths.astype(np.int32))
+            try:
+                return keras_gradient.gradient(self._passes, self._backend, described, self._variables, native, target, place, like)
+            except Exception as error:
+                raise self._in_words(error) from error
 
     def dense(self, name: str) -> Dense:
         """What a Dense layer weighs (see `engines.base.HasDense`)."""
@@ -358,7 +374,7 @@ class KerasEngine:
 
     def _in_words(self, error: Exception) -> Exception:
         """The framework's exception in a sentence."""
-        if isinstance(error, ModelError | LayerError):
+        if isinstance(error, SeqscopeError):
             return error
         return ModelError(f"The model raised {type(error).__name__} (Keras on {self._backend.name}): {_first_sentence(error)}")
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from keras import layers as kl
 
+from seqscope.engines.places import replaced
+
 
 def has_weights(layer: Any) -> bool:
     """Whether a layer is an attention layer that can give its weights."""
@@ -17,16 +19,18 @@ def with_weights(layer: Any, keep: Callable[[Any], None]) -> Callable[..., Any]:
     """The layer's `call`, which also hands over its weights, (sample, head, query, key).
 
     The value is computed as the model asks for it, and the weights by a call of their own: with weights a layer may compute its value
-    another way, which rounds otherwise.
+    another way, which rounds otherwise. Flash attention, which never has the weights, is off in the call for them.
     """
     original = layer.call
 
-    def call(query: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        query = args[0] if args else kwargs.get("query")  # the other kind of layer takes a list, and its masks apart
         mask = getattr(query, "_keras_mask", None)  # a call takes it away
-        weights = original(query, *args, **kwargs | {"return_attention_scores": True})[1]
-        if mask is not None:
+        with replaced(layer, "_flash_attention", False):
+            weights = original(*args, **kwargs | {"return_attention_scores": True})[1]
+        if mask is not None and query is not None:
             query._keras_mask = mask
-        keep(weights if len(weights.shape) == 4 else weights[:, None])
-        return original(query, *args, **kwargs)
+        keep(weights if len(weights.shape) > 3 else weights[:, None])
+        return original(*args, **kwargs)
 
     return call

@@ -49,6 +49,13 @@ class Backend(Protocol):
         """Inside, no gradient is kept."""
         ...
 
+    def derivatives(self, score: Callable[[list[Any]], Any], tensors: list[Any]) -> tuple[Any, list[Any]]:
+        """A score for each sample, and its derivatives with respect to some tensors, on which the scores of other samples do not depend.
+
+        Zeros where a score does not depend on a tensor.
+        """
+        ...
+
     def as_numpy(self, tensor: Any) -> np.ndarray:
         """An array of a tensor: a view where it can be one."""
         ...
@@ -81,6 +88,15 @@ class Tensorflow:
         """Nothing to do: gradients are kept on a tape alone."""
         return nullcontext()
 
+    def derivatives(self, score: Callable[[list[Any]], Any], tensors: list[Any]) -> tuple[Any, list[Any]]:
+        """By a tape."""
+        import tensorflow as tf
+
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(tensors)
+            scores = score(tensors)
+        return scores, tape.gradient(scores, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
     def as_numpy(self, tensor: Any) -> np.ndarray:
         """A view where the tensor is in main memory and of a type that both have."""
         if "CPU" in tensor.device and tensor.dtype.name in _SHARED_TYPES:
@@ -104,6 +120,17 @@ class Jax:
         """Nothing to do: gradients are functions of their own."""
         return nullcontext()
 
+    def derivatives(self, score: Callable[[list[Any]], Any], tensors: list[Any]) -> tuple[Any, list[Any]]:
+        """By transforming the function."""
+        import jax
+
+        def summed(tensors: list[Any]) -> tuple[Any, Any]:
+            scores = score(tensors)
+            return scores.sum(), scores
+
+        found, scores = jax.grad(summed, has_aux=True)(tensors)
+        return scores, found
+
     def as_numpy(self, tensor: Any) -> np.ndarray:
         """A view where the tensor is in main memory."""
         return np.asarray(tensor)
@@ -123,6 +150,16 @@ class Torch:
         import torch
 
         return torch.no_grad()
+
+    def derivatives(self, score: Callable[[list[Any]], Any], tensors: list[Any]) -> tuple[Any, list[Any]]:
+        """By torch's own graph."""
+        import torch
+
+        with torch.enable_grad():
+            wanted = [tensor.detach().requires_grad_() for tensor in tensors]
+            scores = score(wanted)
+            found = torch.autograd.grad(scores.sum(), wanted, allow_unused=True, materialize_grads=True)
+        return scores.detach(), list(found)
 
     def as_numpy(self, tensor: Any) -> np.ndarray:
         """A view where the tensor is in main memory."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -41,7 +40,7 @@ class Job:
 
     wanted: tuple[str, ...]
     padded: bool = False
-    instead: Mapping[str, StandIn] = MappingProxyType({})
+    instead: Mapping[str, StandIn] = field(default_factory=dict)
     careful: frozenset[str] = frozenset()
 
 
@@ -63,8 +62,8 @@ class Passes:
     """
 
     def __init__(self, model: Any, call: Call, backend: Backend) -> None:
-        self._model, self.call, self._backend = model, call, backend
-        self._kept: OrderedDict[Any, _Compiled] = OrderedDict()
+        self.model, self.call, self._backend = model, call, backend
+        self._kept: OrderedDict[Any, Any] = OrderedDict()
 
     def run(self, job: Job, batch: Any, lengths: Any, *, described: Described, variables: Sequence[Any], free: Shape | None) -> Found:
         """Run once: compiled, or as it is where something stands in for a layer.
@@ -76,7 +75,7 @@ class Passes:
         free : tuple or None
             The batch's shape, None for sizes that may differ from call to call; None: each shape is traced anew.
         """
-        values = [variable.value for variable in variables] if self._backend.takes_values else []
+        values = self.values_of(variables)
         with self._backend.without_gradients():
             if job.instead:
                 notes = _Notes()
@@ -87,31 +86,55 @@ class Passes:
         return Found(outputs, list(zip(notes.seen, seen, strict=True)), notes.drew_noise)
 
     def _compiled(self, job: Job, described: Described, variables: Sequence[Any], free: Shape | None, kind: Any) -> _Compiled:
-        key = (job.wanted, job.padded, job.careful, kind, free, tuple(map(id, variables)))
+        def make() -> _Compiled:
+            notes = _Notes()
+            return _Compiled(self._backend.compiled(self._body(job, described, variables, notes), free), notes)
+
+        compiled: _Compiled = self.kept((job.wanted, job.padded, job.careful, kind, free, tuple(map(id, variables))), make)
+        return compiled
+
+    def watch(self, job: Job, described: Described, lengths: Any) -> Watch:
+        """What a job looks at, as layers."""
+        names = {kind: [name.removesuffix(kind) for name in job.wanted if name.endswith(kind)] for kind in (STATES, WEIGHTS)}
+        return Watch(
+            wanted={name: described.objects[name] for name in job.wanted if not name.endswith((STATES, WEIGHTS))},
+            states=described.with_states(names[STATES]),
+            attention={name: described.objects[name] for name in names[WEIGHTS]},
+            stand_ins=[(described.objects[name], stand_in) for name, stand_in in job.instead.items()],
+            lengths=lengths if job.padded else None,
+            recurrent=described.recurrent,
+            as_numpy=self._backend.as_numpy,
+            careful=job.careful,
+        )
+
+    def stateless(self, described: Described, variables: Sequence[Any], values: Sequence[Any]) -> keras.StatelessScope:
+        """A scope that keeps nothing: variables have these values (their own where there are none), stateful layers zero states."""
+        start = list(zip(variables, values, strict=True)) if values else []
+        return keras.StatelessScope(
+            state_mapping=start + [(state, keras.ops.zeros(state.shape, state.dtype)) for state in described.states]
+        )
+
+    def values_of(self, variables: Sequence[Any]) -> list[Any]:
+        """The variables' values, where the backend wants them as arguments."""
+        return [variable.value for variable in variables] if self._backend.takes_values else []
+
+    def kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Something compiled, made once."""
         if key not in self._kept:
             while len(self._kept) >= _MOST_COMPILED:
                 self._kept.popitem(last=False)
-            notes = _Notes()
-            self._kept[key] = _Compiled(self._backend.compiled(self._body(job, described, variables, notes), free), notes)
+            self._kept[key] = make()
+        self._kept.move_to_end(key)
         return self._kept[key]
 
     def _body(self, job: Job, described: Described, variables: Sequence[Any], notes: _Notes) -> Body:
         """The pass as a function of tensors. What is not a tensor is noted while it is traced."""
 
         def body(values: list[Any], batch: Any, lengths: Any) -> tuple[list[Any], list[Any]]:
-            start = list(zip(variables, values, strict=True)) if values else []
-            start += [(state, keras.ops.zeros(state.shape, state.dtype)) for state in described.states]
-            wanted = {name: described.objects[name] for name in job.wanted if not name.endswith((STATES, WEIGHTS))}
-            asked = [name.removesuffix(WEIGHTS) for name in job.wanted if name.endswith(WEIGHTS)]
-            attention = {name: described.objects[name] for name in asked}
-            states = described.with_states([name.removesuffix(STATES) for name in job.wanted if name.endswith(STATES)])
-            stand_ins = [(described.objects[name], stand_in) for name, stand_in in job.instead.items()]
-            watch = Watch(
-                wanted, states, attention, stand_ins, lengths if job.padded else None, described.recurrent, self._backend.as_numpy
-            )
-            with keras.StatelessScope(state_mapping=start) as scope, watching(watch):
+            watch = self.watch(job, described, lengths)
+            with self.stateless(described, variables, values) as scope, watching(watch):
                 before = [scope.get_current_value(seed) for seed in described.seeds]
-                outputs = by_place(self.call(self._model, batch, lengths), lambda value: value if keras.ops.is_tensor(value) else None)
+                outputs = by_place(self.call(self.model, batch, lengths), lambda value: value if keras.ops.is_tensor(value) else None)
                 after = [scope.get_current_value(seed) for seed in described.seeds]
             notes.n_traces += 1
             notes.seen = tuple(address for address, _ in watch.seen)

@@ -38,6 +38,8 @@ class Watch:
         An array of a tensor.
     careful : collection of str
         The recurrent layers whose states have to come from their own cells.
+    nudges : dict of dicts of tensors
+        What is added to what layers give, by name; to a recurrent layer's states, by place (see `keras_cells.showing`); else under "".
     seen : list of (address, tensor)
         In the order in which the layers ran.
     """
@@ -50,6 +52,7 @@ class Watch:
     recurrent: Sequence[Any]
     as_numpy: Callable[[Any], np.ndarray]
     careful: Collection[str] = ()
+    nudges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     seen: list[tuple[str, Any]] = field(default_factory=list)
 
 
@@ -61,7 +64,9 @@ def watching(watch: Watch) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         for name, (layer, parts) in watch.states.items():
             if id(layer) not in stand_ins:
-                undo.enter_context(keras_cells.showing(layer, _keep_states(name, parts, watch), careful=name in watch.careful))
+                undo.enter_context(
+                    keras_cells.showing(layer, _keep_states(name, parts, watch), watch.nudges.get(name, {}), careful=name in watch.careful)
+                )
                 undo.enter_context(_unfused(layer))
         for name, layer in watch.attention.items():
             undo.enter_context(replaced(layer, "call", keras_attention.with_weights(layer, _keep(f"{name}{WEIGHTS}", watch))))
@@ -102,6 +107,8 @@ def _wrapped(layer: Any, names: Sequence[str], stand_in: StandIn | None, watch: 
             shown, given = _bidirectional(layer, original, args, kwargs)
         else:
             shown = given = original(*args, **kwargs)
+        for name in names:
+            given = _nudged(given, watch.nudges.get(name, {}).get(""))
         if keras_kinds.gives_main_first(layer) and isinstance(shown, list | tuple):
             shown = shown[0]
         tensors = by_place(shown, lambda value: value if ops.is_tensor(value) else None)
@@ -109,6 +116,13 @@ def _wrapped(layer: Any, names: Sequence[str], stand_in: StandIn | None, watch: 
         return given
 
     return call
+
+
+def _nudged(value: Any, nudge: Any) -> Any:
+    """A layer's value with something added to the first tensor."""
+    if nudge is None:
+        return value
+    return [_nudged(value[0], nudge), *value[1:]] if isinstance(value, list | tuple) else value + nudge
 
 
 def _recurrent(layer: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any]:

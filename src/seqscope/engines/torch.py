@@ -24,6 +24,7 @@ from seqscope.engines.places import by_place
 from seqscope.engines.torch_kernels import kernel_of
 from seqscope.engines.torch_stack import stack_layer, stack_names
 from seqscope.engines.torch_state import Pass, as_it_was, one_at_a_time, version_of
+from seqscope.engines.torch_stream import TorchStepper
 from seqscope.engines.torch_weights import load_weights
 from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError
 from seqscope.layers import Layer
@@ -208,6 +209,11 @@ class TorchEngine:
         except Exception as error:
             raise ModelError(f"The model raised {type(error).__name__}: {error}") from error
 
+    def stepper(self, capture: Sequence[str], states: Sequence[str]) -> TorchStepper:
+        """A copy of the module that runs one step at a time (see `engines.base.HasStreams`)."""
+        with one_at_a_time:
+            return TorchStepper(self._module, self._modules, self._call, capture, _values_of, self._like)
+
     def dense(self, name: str) -> Dense:
         """What a fully connected module weighs (see `engines.base.HasDense`)."""
         module: Any = self._modules[name]
@@ -226,7 +232,10 @@ class TorchEngine:
             values = [name for name in capture if not name.endswith((STATES, WEIGHTS))]
             around.enter_context(self._hooks(values, seen, under_way, copied=bool(instead)))
             states = around.enter_context(torch_recurrent.watching(self._with_states(capture), copied=self._overwritten))
-            weights = around.enter_context(torch_attention.watching(self._with_weights(capture)))
+            asked = self._with_weights(capture)
+            if asked:
+                _without_nested_tensors(self._module)
+            weights = around.enter_context(torch_attention.watching(asked))
             output = self._output_of(self._to_tensor(batch), lengths)
             outputs = {path: _own(tensor, under_way) for path, tensor in _tensors(output).items()}
             drew_noise = under_way.drew_noise()
@@ -240,12 +249,17 @@ class TorchEngine:
 
     def _to_tensor(self, batch: np.ndarray) -> torch.Tensor:
         """Always a copy, so that a module which works in place never writes into the person's data."""
-        held = itertools.chain(self._module.parameters(), self._module.buffers())
-        like = next((tensor for tensor in held if tensor.is_floating_point()), None)
+        like = self._like
         device = None if like is None else like.device
         if batch.dtype.kind in "iu":
             return torch.tensor(batch, dtype=torch.long, device=device)
         return torch.tensor(batch, dtype=torch.float32 if like is None else like.dtype, device=device)
+
+    @property
+    def _like(self) -> torch.Tensor | None:
+        """A tensor of the type and on the device that the module computes in."""
+        held = itertools.chain(self._module.parameters(), self._module.buffers())
+        return next((tensor for tensor in held if tensor.is_floating_point()), None)
 
     @contextlib.contextmanager
     def _hooks(self, capture: Sequence[str], seen: dict[str, list[_Seen]], under_way: Pass, *, copied: bool) -> Iterator[None]:
@@ -285,10 +299,7 @@ class TorchEngine:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
             if index is not None:
                 value = stack_layer(module, index, args, kwargs, value)
-            if isinstance(module, _MAIN_FIRST) and isinstance(value, tuple) and not isinstance(value, PackedSequence):
-                value = value[0]
-            batch_first = bool(getattr(module, "batch_first", True))
-            for path, tensor in _tensors(value, batch_first=batch_first).items():
+            for path, tensor in _values_of(module, value).items():
                 kept = tensor.clone() if copied or tensor.is_inference() else _own(tensor, under_way)
                 seen.setdefault(name + path, []).append(_Seen(name, kept))
 
@@ -376,6 +387,13 @@ def _without_nested_tensors(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.TransformerEncoder):
             part.use_nested_tensor = False
+
+
+def _values_of(module: nn.Module, value: Any) -> dict[str, torch.Tensor]:
+    """Every tensor inside what a module gave, by its place; of recurrent and attention modules the first alone."""
+    if isinstance(module, _MAIN_FIRST) and isinstance(value, tuple) and not isinstance(value, PackedSequence):
+        value = value[0]
+    return _tensors(value, batch_first=bool(getattr(module, "batch_first", True)))
 
 
 def _tensors(value: Any, *, batch_first: bool = True) -> dict[str, torch.Tensor]:

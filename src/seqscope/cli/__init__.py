@@ -1,0 +1,68 @@
+"""The commands. Results go to standard output, messages to standard error; exit codes: 0 done, 1 failed, 2 usage."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from seqscope._version import __version__
+from seqscope.cli import look, show
+from seqscope.engines.base import KERAS_BACKENDS
+from seqscope.errors import SeqscopeError
+
+app = typer.Typer(
+    name="seqscope",
+    help="Look inside trained sequence networks: every unit at every time step.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+
+
+app.command(epilog="Example: seqscope demo --out demo")(show.demo)
+app.command(epilog="Example: seqscope layers japanese_vowels")(show.layers)
+app.command(epilog="Example: seqscope activations japanese_vowels japanese_vowels --layer lstm -o hidden.nc --plot hidden.png")(
+    look.activations
+)
+app.command(epilog="Example: seqscope states japanese_vowels japanese_vowels --layer lstm -o gates.nc --plot gates.png")(look.states)
+
+
+def _let_keras_run() -> None:
+    """Keras runs on tensorflow unless told: where that is missing, on what is there. Set for this process, which is seqscope's own."""
+    if "KERAS_BACKEND" in os.environ or importlib.util.find_spec("tensorflow") is not None:
+        return
+    if not Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"), "keras.json").is_file():
+        there = [name for name in KERAS_BACKENDS if importlib.util.find_spec(name) is not None]
+        os.environ.update({"KERAS_BACKEND": there[0]} if there else {})
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        typer.echo(f"seqscope {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Look inside trained sequence networks: every unit at every time step."""
+    _let_keras_run()
+
+
+def main() -> NoReturn:
+    """Run a command; a mistake of the person's is one sentence and no traceback."""
+    try:
+        app()
+    except SeqscopeError as error:
+        Console(stderr=True).print(f"Error: {error.message}", soft_wrap=True, highlight=False, markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,28 @@
+"""The arguments and options that commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+MODEL_HELP = "A network of the zoo (japanese_vowels), a .keras file, or module:callable, a function or class that makes the model."
+DATA_HELP = "A data set (japanese_vowels, japanese_vowels:train), or a .npz, .npy or .csv file."
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
+DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Weights to fill the model with: .safetensors for torch, .weights.h5 for Keras."),
+]
+LayoutOption = Annotated[str | None, typer.Option("--layout", help="The order of the model's input axes: NTC, NCT or TNC (NT, TN).")]
+LayerOption = Annotated[
+    list[str] | None,
+    typer.Option("--layer", metavar="NAME", help="A layer's name or a glob, as often as there are layers to name; default: all layers."),
+]
+SampleOption = Annotated[int, typer.Option("--sample", metavar="N", help="The sample to draw, counted from 0.")]
+OutputOption = Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Where to write: .nc, .npz or .csv.")]
+PlotOption = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Where to draw one sample: .png, .svg or .pdf.")]
+FrameworkOption = Annotated[str, typer.Option("--framework", help="What a network of the zoo is made of: torch or keras.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
