@@ -5,7 +5,7 @@ Everything that seqscope gives back is built here, so a dim, a coordinate or an 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -304,6 +304,22 @@ def filters_result(values: np.ndarray, *, channels: Sequence[Hashable] | None, a
     long_names = LONG_NAMES | {UNIT: "Filter"}
     coords = {dim: xr.Variable(dim, list(labels), {"long_name": long_names[dim]}) for dim, labels in dims.items()}
     return xr.DataArray(np.array(values), dims=tuple(dims), coords=coords, name="filters", attrs=attributes(attrs))  # never the model's own
+
+
+def numbered(
+    values: np.ndarray, dims: Sequence[str], *, name: str, attrs: Mapping[str, Any], names: Mapping[str, Sequence[Hashable] | None]
+) -> xr.DataArray:
+    """Label an array whose dims are numbered from 0, where they have no names."""
+    sizes = zip(dims, values.shape, strict=True)
+    labels = {dim: np.arange(size) if names.get(dim) is None else list(names[dim] or ()) for dim, size in sizes}
+    coords = {dim: xr.Variable(dim, label, {"long_name": LONG_NAMES.get(dim, dim)}) for dim, label in labels.items()}
+    return xr.DataArray(values, dims=tuple(dims), coords=coords, name=name, attrs=attributes(attrs))
+
+
+def in_state_order(names: Iterable[str]) -> list[str]:
+    """States in the order in which every result has them."""
+    there = set(names)
+    return [name for name in ("h", "c", "i", "f", "g", "o", "r", "z", "n", "a") if name in there]
 
 
 def parts_result(

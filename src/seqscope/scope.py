@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from seqscope import attention, labelled, layouts, memory
 from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.collect import Collected, collect, few_rows
 from seqscope.engines.base import STATES, WEIGHTS, Engine, HasKernels, engine_for, open_file
-from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
+from seqscope.errors import DataError, LayerError, ModelError, UnsupportedError, in_call
 from seqscope.feed import Feed
 from seqscope.kernels import convolution, spacing
 from seqscope.layers import Layers
@@ -23,7 +24,8 @@ from seqscope.receptive import Field
 from seqscope.selection import layer_of, select
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
-from seqscope.states import SeenStates, choose_recurrent, in_order, one_recurrent, pick
+from seqscope.states import SeenStates, choose_recurrent, in_order, one_recurrent, pick, recurrent_parts
+from seqscope.stream import Plan, Stream, opened
 
 
 class Scope:
@@ -362,6 +364,75 @@ class Scope:
             parts, targets, readout = memory.labelled_shares(seen, part, self._engine, dense, target, names)
             made = self._label_states(part, seen, parts, "memory_share")
             return made.assign_coords(target=targets).assign_attrs(readout=readout)
+
+    def stream(
+        self,
+        batch_size: int = 1,
+        *,
+        check: Any = None,
+        layers: str | Sequence[str] | None = None,
+        states: str | Sequence[str] | None = None,
+    ) -> Stream:
+        """Run the model one step at a time, its state carried, as a live feed gives the steps.
+
+        The model itself runs on one step, its recurrent layers from the state where they ended, its causal convolutions over their last
+        inputs. So this works for models whose steps meet in such layers alone. A sequence is streamed and run whole at the start, and a
+        model that gives something else is refused. Where it makes an initial state of its own, step 0 starts from that.
+
+        Parameters
+        ----------
+        batch_size : int
+            Streams side by side.
+        check : optional
+            The sequence to check with, its first 100 steps at most; default: the example that the scope was given, else seeded noise.
+        layers : str, or sequence of str, optional
+            The layers whose activations each step shows; default: the recurrent ones.
+        states : str, or sequence of str, optional
+            The recurrent layers whose states each step shows; default: all.
+
+        Returns
+        -------
+        Stream
+            `step(x_t)` runs a step; `state` can be read and set; `reset(streams)` lets some start anew; a context manager.
+
+        Raises
+        ------
+        UnsupportedError
+            The model can't be streamed; says which layer needs steps that are still to come.
+        LayerError, DataError, ModelError
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("test")
+        >>> scope = sq.Scope(sq.zoo.japanese_vowels())
+        >>> with scope.stream(check=X[:1]) as stream:
+        ...     hidden = [stream.step(x_t).activations["lstm"] for x_t in X[0]]
+        >>> bool(abs(hidden[-1] - scope.activations(X[0], "lstm").isel(time=-1)).max() < 1e-5)
+        True
+        """
+        with _verb(lambda: f"stream({batch_size!r}) of {self._engine.model_name}"):
+            parts = recurrent_parts(states, self._engine)
+            data = self._specimen.some_data() if check is None else self._specimen.take_in(check)
+            if data is None:
+                raise ModelError("The model ran on nothing that was tried: say what it takes, with scope.stream(check=X[:1]).")
+            return self._open_stream(batch_size, *data, layers, parts)
+
+    def _open_stream(
+        self, n_rows: int, sequences: Sequences, feed: Feed, layers: str | Sequence[str] | None, parts: tuple[str, ...]
+    ) -> Stream:
+        if not isinstance(n_rows, int) or n_rows < 1:
+            raise DataError(f"batch_size={n_rows!r} was given: expected a whole number, 1 or more.")
+        rows = [layer.name for layer in self._engine.layers]
+        shown = [name for name in parts if name in rows] if layers is None else select(layers, tuple(self._engine.by_name), rows).capture
+        one = next(sequences.batches(1)).values[np.zeros(n_rows, int)]
+        readings = self._specimen.readings(feed, sequences, (*dict.fromkeys([*rows, *shown]), OUTPUT_VALUE))
+        readable = {address: reading for address, reading in readings.items() if isinstance(reading, Reading)}
+        width = None if sequences.is_tokens else one.shape[2]
+        names = self._outputs or sequences.outputs
+        plan = Plan(n_rows, width, readable, tuple(shown), parts, names, self._attrs("stream"))
+        whole = {address: reading for address, reading in readable.items() if layer_of(address) in rows or address == OUTPUT_VALUE}
+        return opened(feed, plan, one, whole)
 
     def _see_states(
         self,

@@ -156,15 +156,19 @@ class Specimen:
             self._table = self._trace()
         return self._table
 
+    def some_data(self) -> tuple[Sequences, Feed] | None:
+        """The example, else seeded noise that the model runs on; None where nothing that was tried does."""
+        if self._example is not None:
+            return self.take_in(Sequences(self._example))
+        found = self._try_out((), None)
+        return None if found is None else (Sequences(found[1].batch()), found[0])
+
     def _trace(self) -> Layers:
         real = self._example is not None or any(hint.n_steps for hint in self.engine.input_hints)
-        if self._example is not None:
-            sequences, feed = self.take_in(Sequences(self._example))
-        else:
-            found = self._try_out((), None)
-            if found is None:
-                return Layers(self.engine.layers, input=self._input(None, None), model=self.engine.model_name, note=_NOT_RUN)
-            sequences, feed = Sequences(found[1].batch()), found[0]
+        data = self.some_data()
+        if data is None:
+            return Layers(self.engine.layers, input=self._input(None, None), model=self.engine.model_name, note=_NOT_RUN)
+        sequences, feed = data
         names = [layer.name for layer in self.engine.layers]
         readings = self.readings(feed, sequences, names)
         one = next(sequences.batches(1)).values

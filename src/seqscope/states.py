@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -106,6 +106,12 @@ def pick(readings: Mapping[str, Reading | LayerError], parts: Sequence[str], als
     return chosen | {name: reading for name, reading in others.items() if isinstance(reading, Reading)}
 
 
+def recurrent_parts(layers: str | Sequence[str] | None, engine: Engine) -> tuple[str, ...]:
+    """The recurrent layers that are meant; none of a model that has none, where nothing is named."""
+    has_some = isinstance(engine, HasStates) and engine.recurrent_parts
+    return choose_recurrent(layers, engine).parts if has_some or layers is not None else ()
+
+
 def one_recurrent(layer: str | None, engine: Engine) -> str:
     """The one recurrent layer that is meant; the only one where none is named.
 
@@ -183,7 +189,11 @@ def state_of(address: str) -> str:
 
 def kind_of(found: Mapping[str, Collected]) -> str:
     """Which equations states follow, told by their names."""
-    names = {state_of(address) for address in found}
+    return kind_of_names({state_of(address) for address in found})
+
+
+def kind_of_names(names: Set[str]) -> str:
+    """Which equations states of these names follow."""
     return next(kind for kind, states in cells.STATES.items() if names >= set(states))
 
 

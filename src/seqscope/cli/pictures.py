@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from seqscope import labelled
@@ -41,7 +40,7 @@ def _one_layer(result: xr.DataArray | xr.Dataset | xr.DataTree) -> xr.DataArray 
         )
     (node,) = result.children.values()
     layer = node.to_dataset()
-    return layer[labelled.ACTIVATIONS] if labelled.ACTIVATIONS in layer else layer
+    return xr.DataArray(layer[labelled.ACTIVATIONS]) if list(layer) == [labelled.ACTIVATIONS] else layer
 
 
 def _states_drawn(shown: xr.DataArray, states: xr.Dataset, units: list[int] | None, title: str) -> Any:
@@ -54,6 +53,6 @@ def _states_drawn(shown: xr.DataArray, states: xr.Dataset, units: list[int] | No
         return plots.states(shown, states, unit=units, title=title)["input"].get_figure(root=True)
     ways = states.coords[labelled.DIRECTION].values.tolist()
     figure = plt.figure(figsize=(8.0 * len(ways), 9.0), layout="constrained")
-    for part, way in zip(np.atleast_1d(figure.subfigures(1, len(ways))), ways, strict=True):
+    for part, way in zip(figure.subfigures(1, len(ways), squeeze=False).flat, ways, strict=True):
         plots.states(shown, states.sel({labelled.DIRECTION: way}), unit=units, figure=part, title=f"{title}, {way}")
     return figure

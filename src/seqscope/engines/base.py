@@ -263,13 +263,15 @@ class Stepped:
 class Stepper(Protocol):
     """A model that runs one step at a time, its state put in and taken out."""
 
-    def step(self, batch: np.ndarray, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
+    def step(self, batch: np.ndarray, n_rows: int, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
         """Run one step.
 
         Parameters
         ----------
         batch : array
             One step in the model's own layout.
+        n_rows : int
+            The sequences in it.
         carried : dict of dicts or None
             What the step before gave; None at the first.
         fresh : bool array (row,) or None

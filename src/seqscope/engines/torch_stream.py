@@ -51,17 +51,18 @@ class TorchStepper:
     ) -> None:
         parts, self._call = _copies(module, names), call
         self._module = parts.pop("")
-        self._kind = {"device": None if like is None else like.device}
+        self._device = None if like is None else like.device
         self._dtype = torch.float32 if like is None else like.dtype
         self._captured: dict[str, list[Tensor]] = {}
+        self._lengths = torch.ones(0)
         self._carry = _Carry()
         for name, part in parts.items():
             part.training = False
             if "forward" not in vars(part):  # one module may have two names
                 _let_carry(name, part, self._carry)
-        self._of_stacks = [name for name in capture if name not in parts]
+        self._carried = [name for name in capture if name not in parts or _gives_h(parts[name])]  # they need no hook
         for name in capture:
-            if name in parts:
+            if name not in self._carried:
                 parts[name].register_forward_hook(self._hook(name, values_of))
 
     def _hook(self, name: str, values_of: ValuesOf) -> Any:
@@ -71,15 +72,17 @@ class TorchStepper:
 
         return hook
 
-    def step(self, batch: np.ndarray, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
+    def step(self, batch: np.ndarray, n_rows: int, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
         """Run one step."""
         dtype = torch.long if batch.dtype.kind in "iu" else self._dtype
         self._captured = captured = {}
+        if len(self._lengths) != n_rows:
+            self._lengths = torch.ones(n_rows, dtype=torch.long)
         with torch.no_grad():
-            begun = self._carry.begin(carried, None if fresh is None or carried is None else torch.tensor(fresh, **self._kind)[:, None])
-            output = self._call(self._module, torch.tensor(batch, dtype=dtype, **self._kind), _ONE)
-        for name in self._of_stacks:
-            captured[name] = begun.layers[name]
+            begun = self._carry.begin(carried, None if fresh is None else torch.tensor(fresh, device=self._device))
+            x = torch.tensor(batch, dtype=dtype, device=self._device)
+            output = self._call(self._module, x, self._lengths)
+        captured |= {name: begun.layers[name] for name in self._carried if name in begun.layers}
         return Stepped(output[0] if isinstance(output, tuple | list) else output, captured, begun.states, begun.after)
 
     def as_numpy(self, tensor: Tensor) -> np.ndarray:
@@ -90,10 +93,7 @@ class TorchStepper:
 
     def as_native(self, array: np.ndarray) -> Tensor:
         """A tensor of an array."""
-        return torch.tensor(array, dtype=self._dtype, **self._kind)
-
-
-_ONE = torch.ones(1, dtype=torch.long)
+        return torch.tensor(array, dtype=self._dtype, device=self._device)
 
 
 def _copies(module: nn.Module, names: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -112,12 +112,18 @@ def _copies(module: nn.Module, names: Mapping[str, nn.Module]) -> dict[str, nn.M
     return made
 
 
+def _gives_h(module: nn.Module) -> bool:
+    """Whether what a module gives is the hidden state of its one layer."""
+    return has_states(module) and getattr(module, "num_layers", 1) == 1
+
+
 class _Begun:
     """One step under way: what its recurrent modules start from, and what they end with."""
 
     def __init__(self, carried: Carried | None, fresh: Tensor | None) -> None:
         self._carried, self._fresh = carried, fresh
         self.after: dict[str, States] = {}
+        self.last: States = {}
         self.layers: dict[str, list[Tensor]] = {}
         self._gates: dict[str, Callable[[], States]] = {}
 
@@ -138,7 +144,7 @@ class _Begun:
 
     def end(self, key: str, after: States, gates: Callable[[], States] | None = None) -> None:
         """Keep what a call ends with."""
-        self.after[key] = after
+        self.after[key] = self.last = after
         if gates is not None:
             self._gates[key] = gates
 
@@ -191,15 +197,19 @@ def _stack(name: str, module: Any, carry: _Carry) -> Callable[..., Any]:
         h, finals = x.select(time, 0), []
         for layer, (part, cell) in enumerate(zip(names, layers, strict=True)):
             h = cell.step(carry.now, part, h, state_of(module, layer, hx))
-            carry.now.layers[part] = [h.unsqueeze(1 if module.batch_first else 0)]
-            finals.append(list(carry.now.after[next(reversed(carry.now.after))].values()))
+            carry.now.layers.setdefault(part, []).append(h.unsqueeze(1 if module.batch_first else 0))
+            finals.append(carry.now.last)
         value = h.unsqueeze(time)
         if lengths is not None:
             value = PackedSequence(h[fed.sorted_indices] if fed.sorted_indices is not None else h, fed.batch_sizes, *fed[2:])
-        final = tuple(torch.stack(parts) for parts in zip(*finals, strict=True))
+        final = tuple(_stacked([last[state] for last in finals]) for state in finals[0])
         return value, final if len(final) > 1 else final[0]
 
     return forward
+
+
+def _stacked(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(list(parts))
 
 
 def _cell(name: str, module: Any, carry: _Carry) -> Callable[..., Any]:
@@ -207,8 +217,8 @@ def _cell(name: str, module: Any, carry: _Carry) -> Callable[..., Any]:
 
     def forward(input: Tensor, hx: Any = None) -> Any:
         h = cell.step(carry.now, name, input, hx)
-        after = carry.now.after[next(reversed(carry.now.after))]
-        return (h, after["c"]) if "c" in after else h
+        carry.now.layers.setdefault(name, []).append(h)
+        return (h, carry.now.last["c"]) if "c" in carry.now.last else h
 
     return forward
 
@@ -237,7 +247,8 @@ class _Cell:
             given = self._run(x, state, *(getattr(self._module, weight) for weight in self._names))
             after = {"h": given[0], "c": given[1]} if self._kind == "lstm" else {"h": given}
         begun.end(key, after, lambda: self._gates(x, before["h"]))
-        return after["h"]
+        h: Tensor = after["h"]
+        return h
 
     def _own(self, x: Tensor, hx: Any) -> States:
         """The state that the model itself gives, zeros where it gives none."""
@@ -280,8 +291,8 @@ def _convolution(name: str, module: Any, carry: _Carry) -> Callable[[Tensor], Te
     def forward(x: Tensor) -> Tensor:
         if x.dim() != 3 or x.shape[-1] != (1 if behind else 1 + span) or behind not in (0, span):
             raise UnsupportedError(
-                f"The model can't be streamed: '{name}' gets {x.shape[-1]} steps where one step is fed, and a causal convolution of its size "
-                f"gets 1 with padding={span}, or {1 + span} padded on the left."
+                f"The model can't be streamed: '{name}' gets {x.shape[-1]} steps where one step is fed, and a causal convolution of its "
+                f"size gets 1 with padding={span}, or {1 + span} padded on the left."
             )
         key, before = carry.now.start(name, lambda: {"inputs": x.new_zeros(len(x), x.shape[1], span)})
         full = torch.cat([before["inputs"], x[..., -1:]], dim=-1)
