@@ -7,6 +7,7 @@ hidden state is such a sum too: it keeps z and writes (1 - z) n.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +18,7 @@ import xarray as xr
 from seqscope import cells
 from seqscope.engines.base import BACKWARD, Dense, Engine, HasDense
 from seqscope.errors import DataError, UnsupportedError
-from seqscope.labelled import DIRECTION, SAMPLE, TIME, UNIT, Part
+from seqscope.labelled import CALL, DIRECTION, SAMPLE, TIME, UNIT, Part
 from seqscope.states import SeenStates
 
 Array = np.ndarray
@@ -30,7 +31,7 @@ class Written:
     Attributes
     ----------
     written : array (sample, time, unit)
-        What each step wrote, as far as it is left at the end; NaN after the end.
+        What each step wrote, as far as it is left at the step taken apart; 0 after that, NaN after the end.
     initial : array (sample, unit)
         What is left of the initial state.
     half_life : array (unit)
@@ -42,7 +43,7 @@ class Written:
     half_life: Array
 
 
-def taken_apart(states: Mapping[str, Array], before: Array, ends: Array) -> Written:
+def taken_apart(states: Mapping[str, Array], before: Array, ends: Array, lengths: Array) -> Written:
     """Take cell states apart into what each step wrote.
 
     Parameters
@@ -53,17 +54,24 @@ def taken_apart(states: Mapping[str, Array], before: Array, ends: Array) -> Writ
         The initial cell state; of a GRU, the initial hidden state.
     ends : int array (sample,)
         The step whose cell state is taken apart.
+    lengths : int array (sample,)
     """
-    keep, write = (states["f"], states["i"] * states["g"]) if "f" in states else (states["z"], (1 - states["z"]) * states["n"])
-    skipped = np.isnan(keep)  # a step that a mask leaves out keeps everything and writes nothing
-    kept, wrote = np.where(skipped, 1, keep), np.where(skipped, 0, write)
-    written = np.full_like(keep, np.nan)
+    keep, write = _kept_and_written(states)
+    written = np.zeros_like(keep)
     left = np.ones_like(before)
     for t in range(keep.shape[1] - 1, -1, -1):
         inside = (t <= ends)[:, None]
-        written[:, t] = np.where(inside, left * wrote[:, t], np.nan)
-        left = np.where(inside, left * kept[:, t], left)
-    return Written(written, left * before, half_life(keep))
+        written[:, t] = np.where(inside, left * write[:, t], 0)
+        left = np.where(inside, left * keep[:, t], left)
+    written[np.arange(keep.shape[1]) >= lengths[:, None]] = np.nan
+    return Written(written, left * before, half_life(states["f" if "f" in states else "z"]))
+
+
+def _kept_and_written(states: Mapping[str, Array]) -> tuple[Array, Array]:
+    """What each step keeps and what it writes; a step that a mask leaves out keeps everything and writes nothing."""
+    keep, write = (states["f"], states["i"] * states["g"]) if "f" in states else (states["z"], (1 - states["z"]) * states["n"])
+    skipped = np.isnan(keep)
+    return np.where(skipped, 1, keep), np.where(skipped, 0, write)
 
 
 def half_life(forget: Array) -> Array:
@@ -87,6 +95,26 @@ def in_reading_order(values: Array, lengths: Array) -> Array:
     steps = np.arange(values.shape[1])
     places = np.where(steps < lengths[:, None], lengths[:, None] - 1 - steps, steps)
     return np.take_along_axis(values, places[..., None], axis=1)
+
+
+def reads_backward(states: Mapping[str, Array], lengths: Array, *, likely: bool) -> bool:
+    """Whether a layer reads its input from the end: a layer may be told to, so its states are asked which of them follow from which.
+
+    Parameters
+    ----------
+    likely : bool
+        What is believed where that does not tell.
+    """
+    turned = {name: in_reading_order(value, lengths) for name, value in states.items() if value.ndim == 3}
+    forward, backward = _mismatch(states), _mismatch(turned)
+    return backward < forward if max(forward, backward) > 100 * min(forward, backward) else likely
+
+
+def _mismatch(states: Mapping[str, Array]) -> float:
+    """By how much the states fail to follow from the ones before them."""
+    keep, write = _kept_and_written(states)
+    held = states["c" if "f" in states else "h"]
+    return float(np.nansum(np.abs(held[:, 1:] - (keep[:, 1:] * held[:, :-1] + write[:, 1:]))))
 
 
 def ends_of(lengths: Array, time: int | None, *, backward: bool) -> Array:
@@ -123,10 +151,10 @@ def of_layer(by_way: Mapping[str, Mapping[str, Array]], lengths: Array, time: in
         if "f" not in states and "z" not in states:
             raise UnsupportedError("A simple RNN computes its state anew at every step: there is no memory that steps write into.")
         gates = {name: states[name] for name in ("i", "f", "g", "z", "n") if name in states}
-        backward = way == BACKWARD
+        backward = reads_backward(states, lengths, likely=way == BACKWARD)
         if backward:
             gates = {name: in_reading_order(value, lengths) for name, value in gates.items()}
-        made = taken_apart(gates, states["c0" if "f" in states else "h0"], ends_of(lengths, time, backward=backward))
+        made = taken_apart(gates, states["c0" if "f" in states else "h0"], ends_of(lengths, time, backward=backward), lengths)
         found[way] = replace(made, written=in_reading_order(made.written, lengths)) if backward else made
     return found
 
@@ -237,19 +265,28 @@ def targets_of(target: Any, logits: Array, names: Sequence[Hashable] | None) -> 
 
 def labelled_parts(seen: SeenStates, part: str, time: int | None) -> dict[str, Part]:
     """What each step wrote into a layer's memory, with dims and names."""
-    lengths = _steps_of(seen, part)
-    by_way = of_layer(seen.by_way(part), lengths, time)
+    h, lengths = seen.hidden(part), _steps_of(seen, part)
+    calls = (h.values.shape[h.dims.index(CALL)],) if CALL in h.dims else ()
+    rows = {way: {name: _one_a_row(value, len(calls)) for name, value in states.items()} for way, states in seen.by_way(part).items()}
+    by_way = of_layer(rows, np.repeat(lengths, math.prod(calls)), time)
+    several = (CALL,) if calls else ()
     both = (DIRECTION,) if len(by_way) > 1 else ()
 
-    def joined(name: str, axis: int) -> Array:
+    def joined(name: str) -> Array:
         arrays = [getattr(made, name) for made in by_way.values()]
-        return np.stack(arrays, axis=axis) if both else arrays[0]
+        arrays = arrays if name == "half_life" else [array.reshape(len(lengths), *calls, *array.shape[1:]) for array in arrays]
+        return np.stack(arrays, axis=0 if name == "half_life" else 1) if both else arrays[0]
 
     return {
-        "written": ((SAMPLE, *both, TIME, UNIT), joined("written", 1), "What is left of what a step wrote"),
-        "initial": ((SAMPLE, *both, UNIT), joined("initial", 1), "What is left of the initial state"),
-        "half_life": ((*both, UNIT), joined("half_life", 0), "Half-life (steps)"),
+        "written": ((SAMPLE, *both, *several, TIME, UNIT), joined("written"), "What is left of what a step wrote"),
+        "initial": ((SAMPLE, *both, *several, UNIT), joined("initial"), "What is left of the initial state"),
+        "half_life": ((*both, UNIT), joined("half_life"), "Half-life (steps)"),
     }
+
+
+def _one_a_row(values: Array, n_dims: int) -> Array:
+    """Values (sample, time, unit), the calls of a layer that is called several times one below the other."""
+    return values.reshape(-1, *values.shape[1 + n_dims :])
 
 
 def _steps_of(seen: SeenStates, part: str) -> Array:
@@ -257,7 +294,9 @@ def _steps_of(seen: SeenStates, part: str) -> Array:
     h = seen.hidden(part)
     if h.on_input_clock:
         return seen.sequences.lengths
-    return np.asarray((~np.isnan(h.values).all(axis=2)).sum(axis=1))
+    steps = h.dims.index(TIME)
+    there = ~np.isnan(h.values).all(axis=tuple(axis for axis in range(1, h.values.ndim) if axis != steps))
+    return np.asarray(there.sum(axis=1))
 
 
 def dense_layers(engine: Engine) -> dict[str, Dense]:
@@ -278,18 +317,32 @@ def labelled_shares(
     ways = seen.by_way(part)
     if seen.kind(part) != "lstm" or len(ways) > 1:
         raise UnsupportedError(f"A logit is shared out over an LSTM of one direction, and '{part}' is a {_in_words(seen, part, ways)}.")
+    if CALL in seen.hidden(part).dims:
+        raise UnsupportedError(
+            f"'{part}' is called several times in one pass, so that no logit is read from it alone: `memory` takes each call apart."
+        )
     states, lengths = ways[""], _steps_of(seen, part)
-    made = of_layer(ways, lengths, None)[""]
-    last = (np.arange(len(lengths)), lengths - 1)
+    backward = reads_backward(states, lengths, likely=False)
+    if backward:
+        states = {name: in_reading_order(value, lengths) if value.ndim == 3 else value for name, value in states.items()}
+    made = taken_apart(states, states["c0"], lengths - 1, lengths)
+    last = (np.arange(len(lengths)), _last_read(states["o"]))
     readout = find_readout(states["h"][last], dense, {name: value.values for name, value in seen.found.items() if name in dense})
     layer = dense[readout]
     targets = targets_of(target, states["h"][last] @ layer.matrix + layer.bias, names)
     weights = engine.recurrent(part)[0]  # type: ignore[attr-defined]
     found = shares(made, states["o"][last], weights, layer.matrix.T[targets], layer.bias[targets])
+    share = in_reading_order(found.share[..., None], lengths)[..., 0] if backward else found.share
     called = {"initial": "Share of the initial state", "bias": "Bias", "logit": "Logit"}
-    parts: dict[str, Part] = {"share": ((SAMPLE, TIME), found.share, "Share in the logit")}
+    parts: dict[str, Part] = {"share": ((SAMPLE, TIME), share, "Share in the logit")}
     parts |= {name: ((SAMPLE,), getattr(found, name), text) for name, text in called.items()}
     return parts, xr.Variable((), targets[0]) if seen.sequences.single else xr.Variable(SAMPLE, targets), readout
+
+
+def _last_read(gate: Array) -> Array:
+    """The last step of each sample that no mask leaves out, and that holds the last hidden state."""
+    there = ~np.isnan(gate).all(axis=2)
+    return np.asarray(gate.shape[1] - 1 - there[:, ::-1].argmax(axis=1))
 
 
 def _in_words(seen: SeenStates, part: str, ways: Mapping[str, Any]) -> str:

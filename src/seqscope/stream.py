@@ -265,10 +265,14 @@ class Stream:
 
     def _node(self, states: Mapping[str, Any]) -> xr.Dataset:
         arrays = {name: np.array(self._stepper.as_numpy(tensor)) for name, tensor in states.items()}
-        axes = {name: [UNIT if array.ndim == 2 else f"axis_{axis}" for axis in range(1, array.ndim)] for name, array in arrays.items()}
-        if len({array.shape for array in arrays.values()}) > 1 and "h" in arrays:
-            axes["h"] = [labelled.PROJECTION]
-        return xr.Dataset({name: ((STREAM, *axes[name]), array) for name, array in arrays.items()})
+        alike = len({array.shape for array in arrays.values()}) == 1
+
+        def dims(name: str, array: np.ndarray) -> list[str]:
+            if array.ndim != 2:
+                return [f"axis_{axis}" for axis in range(1, array.ndim)]
+            return [UNIT if alike or name == "c" else labelled.PROJECTION if name == "h" else f"unit_{name}"]
+
+        return xr.Dataset({name: ((STREAM, *dims(name, array)), array) for name, array in arrays.items()})
 
     def _checked_state(self, state: Any) -> tuple[Carried, np.ndarray]:
         """A state in native form.

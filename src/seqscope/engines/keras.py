@@ -20,6 +20,7 @@ from seqscope.engines import keras_attention, keras_backends, keras_cells, keras
 from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn, Target
 from seqscope.engines.keras_layers import Described, describe
 from seqscope.engines.keras_pass import Call, Found, Job, Passes
+from seqscope.engines.keras_stream import KerasStepper
 from seqscope.engines.keras_weights import load_weights, open_file
 from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError, about_layer, quoted
 from seqscope.layers import Layer
@@ -198,6 +199,13 @@ class KerasEngine:
                 return keras_gradient.gradient(self._passes, self._backend, described, self._variables, native, target, place, like)
             except Exception as error:
                 raise self._in_words(error) from error
+
+    def stepper(self, capture: Sequence[str], states: Sequence[str]) -> KerasStepper:
+        """A function of one step and the state (see `engines.base.HasStreams`)."""
+        with one_at_a_time:
+            described = self._refreshed()
+            job = Job((*capture, *(f"{name}{STATES}" for name in states)), careful=frozenset(self._careful))
+            return KerasStepper(self._passes, self._backend, described, self._variables, job, self._to_tensor)
 
     def dense(self, name: str) -> Dense:
         """What a Dense layer weighs (see `engines.base.HasDense`)."""

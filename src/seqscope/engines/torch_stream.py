@@ -75,7 +75,8 @@ class TorchStepper:
     def step(self, batch: np.ndarray, n_rows: int, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
         """Run one step."""
         dtype = torch.long if batch.dtype.kind in "iu" else self._dtype
-        self._captured = captured = {}
+        captured: dict[str, list[Tensor]] = {}
+        self._captured = captured
         if len(self._lengths) != n_rows:
             self._lengths = torch.ones(n_rows, dtype=torch.long)
         with torch.no_grad():

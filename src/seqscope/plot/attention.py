@@ -53,11 +53,11 @@ def attention(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import xarray as xr
+    >>> import torch
     >>> import seqscope as sq
-    >>> weights = xr.DataArray(np.full((2, 19, 19), 1 / 19), dims=("head", "query", "key"))
-    >>> panels = sq.plot.attention(weights)
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> layer = torch.nn.TransformerEncoderLayer(12, nhead=2, dim_feedforward=16, batch_first=True)
+    >>> panels = sq.plot.attention(sq.Scope(layer).attention(X[0], "self_attn"))
     >>> list(panels), panels[0].get_xlabel()
     ([0, 1], 'Key (Time Step)')
     """

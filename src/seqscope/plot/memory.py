@@ -65,13 +65,10 @@ def memory(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import xarray as xr
     >>> import seqscope as sq
     >>> X, y = sq.datasets.japanese_vowels("test")
-    >>> written = xr.DataArray(np.eye(19, 100), dims=("time", "unit"), coords={"time": X[0].time, "unit": range(100)})
-    >>> kept = xr.Dataset({"written": written, "initial": ("unit", np.zeros(100))})
-    >>> list(sq.plot.memory(X[0], kept, unit=slice(10)))
+    >>> memory = sq.Scope(sq.zoo.japanese_vowels()).memory(X[0], "lstm")
+    >>> list(sq.plot.memory(X[0], memory, unit=slice(10)))
     ['input', 'written']
     """
     sequence, time, _ = as_lines(x)
