@@ -368,6 +368,20 @@ def test_a_layer_without_weights_is_refused(scope):
         scope.attention(several(), ["a", "fc"])
 
 
+def test_a_subclass_that_is_called_in_its_own_way_is_refused_and_one_that_is_not_is_seen():
+    class Alone(nn.MultiheadAttention):
+        def forward(self, x):
+            return super().forward(x, x, x)
+
+    class Plain(nn.MultiheadAttention):
+        pass
+
+    with pytest.raises(UnsupportedError, match=r"'attn' \(Alone\) computes its attention in a way of its own"):
+        sq.Scope(Net(lambda net, x: net.attn(x)[0], attn=Alone(4, 2, batch_first=True))).attention(several(), "attn")
+    model = Net(lambda net, x: net.attn(x, x, x)[0], attn=Plain(4, 2, batch_first=True))
+    check(sq.Scope(model).attention(several(), "attn"), lambda x: by_hand(model.attn, x), several())
+
+
 def test_an_unknown_layer_gets_the_nearest_names():
     model = Net(lambda net, x: net.enc(x), enc=encoder())
     scope = sq.Scope(model)

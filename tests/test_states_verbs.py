@@ -220,7 +220,7 @@ def test_calls_of_a_shared_layer_are_taken_apart_each(bidirectional, ragged):
                 found = {name: value[0] for name, value in found.items()}
             part = memory.isel(call=call, direction=0) if bidirectional else memory.isel(call=call)
             check(part, row, found, np.zeros(5))
-    with pytest.raises(UnsupportedError, match="bidirectional LSTM" if bidirectional else "'rnn' is called several times in one pass"):
+    with pytest.raises(UnsupportedError, match="bidirectional LSTM" if bidirectional else "'rnn' is called several times in one pass, and"):
         sq.Scope(model).memory_share(ragged, "rnn")
 
 

@@ -74,6 +74,10 @@ def _inside(request: Request, there: Sequence[str], by_name: Mapping[str, Layer]
     if not found:
         layer = by_name[request.layer]
         others = f"ask for one of {quoted(there)}" if there else "no layer of this model has"
+        if layer.kind == "attention":
+            raise UnsupportedError(
+                f"'{layer.name}' ({layer.type}) computes its attention in a way of its own, so its weights can't be told."
+            )
         raise UnsupportedError(f"'{layer.name}' ({layer.type}) is a layer of kind '{layer.kind}' and has no attention weights: {others}.")
     return found
 

@@ -319,7 +319,7 @@ def labelled_shares(
         raise UnsupportedError(f"A logit is shared out over an LSTM of one direction, and '{part}' is a {_in_words(seen, part, ways)}.")
     if CALL in seen.hidden(part).dims:
         raise UnsupportedError(
-            f"'{part}' is called several times in one pass, so that no logit is read from it alone: `memory` takes each call apart."
+            f"'{part}' is called several times in one pass, and a logit is shared out over one call: `memory` takes each call apart."
         )
     states, lengths = ways[""], _steps_of(seen, part)
     backward = reads_backward(states, lengths, likely=False)

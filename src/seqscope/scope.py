@@ -297,7 +297,8 @@ class Scope:
         Dataset
             `written` (sample, time, unit): what each step wrote, as far as it is left; 0 after `time`, NaN after the end. `initial`
             (sample, unit): what is left of the initial state. Both sum to the state. `half_life` (unit): the steps after which half of
-            what was written is left, ln(1/2) over the mean of ln f over the data. With `direction` where the layer is bidirectional.
+            what was written is left, ln(1/2) over the mean of ln f over the data. With `direction` where the layer is bidirectional,
+            with `call` where it is called several times.
 
         Raises
         ------

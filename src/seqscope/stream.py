@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -48,6 +48,8 @@ class Plan:
         The names of the outputs.
     attrs : dict
         What every result says of itself.
+    made : dict
+        Labelled arrays of earlier steps, to take the labels from.
     """
 
     n_rows: int
@@ -57,6 +59,7 @@ class Plan:
     states: tuple[str, ...]
     outputs: Sequence[Hashable] | None
     attrs: Mapping[str, Any]
+    made: dict[Any, xr.DataArray] = field(default_factory=dict, compare=False, repr=False)
 
 
 class Step:
@@ -74,8 +77,17 @@ class Step:
 
     def __init__(self, plan: Plan, stepper: Stepper, stepped: Stepped, *, single: bool) -> None:
         self._plan, self._stepper, self._stepped, self._single = plan, stepper, stepped, single
-        self.activations: Mapping[str, xr.DataArray] = _Lazy(self._addresses(), self._activation)
-        self.states: Mapping[str, xr.Dataset] = _Lazy(plan.states, self._states)
+
+    @property
+    def activations(self) -> Mapping[str, xr.DataArray]:
+        """What the layers asked for put out at this step, by name."""
+        addresses = [address for address in self._stepped.captured if layer_of(address) in self._plan.layers]
+        return _Lazy(addresses, self._activation)
+
+    @property
+    def states(self) -> Mapping[str, xr.Dataset]:
+        """The states of the recurrent layers asked for after this step, by name."""
+        return _Lazy(self._plan.states, self._states)
 
     @property
     def output(self) -> xr.DataArray:
@@ -86,9 +98,6 @@ class Step:
 
     def __repr__(self) -> str:
         return f"Step: output, activations of {list(self.activations)}, states of {list(self.states)}"
-
-    def _addresses(self) -> list[str]:
-        return [address for address in self._stepped.captured if layer_of(address) in self._plan.layers]
 
     def _value(self, address: str, calls: Sequence[Any]) -> np.ndarray:
         return at_step([self._stepper.as_numpy(call) for call in calls], self._plan.readings[address], self._plan.n_rows)
@@ -120,7 +129,11 @@ class Step:
         dims = (STREAM, *dims)
         if self._single:
             value, dims = value[0], dims[1:]
-        return labelled.numbered(value, dims, name=name, attrs={**self._plan.attrs, "method": "stream", **attrs}, names=names or {})
+        key = (name, attrs.get("layer"), dims, value.shape)
+        if key not in self._plan.made:  # making labels takes longer than a step
+            said = {**self._plan.attrs, "method": "stream", **attrs}
+            self._plan.made[key] = labelled.numbered(np.zeros_like(value), dims, name=name, attrs=said, names=names or {})
+        return self._plan.made[key].copy(data=np.array(value))
 
 
 class _Lazy(Mapping[str, Labelled]):

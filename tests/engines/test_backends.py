@@ -10,8 +10,8 @@ import pytest
 
 TESTS = Path(__file__).parent.parent
 FILES = {
-    "tensorflow": ["contract", "engines/test_keras.py"],
-    "jax": ["contract", "engines/test_keras.py"],
+    "tensorflow": ["contract", "engines/test_keras.py", "engines/test_keras_attention.py"],
+    "jax": ["contract", "engines/test_keras.py", "engines/test_keras_attention.py"],
     "torch": ["contract"],  # the Keras tests run on it in the main process
 }
 

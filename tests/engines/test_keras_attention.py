@@ -230,3 +230,13 @@ def test_a_layer_without_weights_is_refused():
     dense = model.layers[-1].name
     with pytest.raises(UnsupportedError, match=rf"'{dense}' \(Dense\) is a layer of kind 'linear' .*: ask for one of 'attn'"):
         sq.Scope(model).attention(data(), dense)
+
+
+class Alone(kl.MultiHeadAttention):
+    def call(self, query, value, key=None):
+        return super().call(query, value)
+
+
+def test_a_layer_with_a_call_of_its_own_is_refused():
+    with pytest.raises(UnsupportedError, match=r"'attn' \(Alone\) computes its attention in a way of its own"):
+        sq.Scope(model_of(Alone(2, 3, name="attn"))).attention(data(), "attn")

@@ -205,7 +205,7 @@ class KerasEngine:
         with one_at_a_time:
             described = self._refreshed()
             job = Job((*capture, *(f"{name}{STATES}" for name in states)), careful=frozenset(self._careful))
-            return KerasStepper(self._passes, self._backend, described, self._variables, job, self._to_tensor)
+            return KerasStepper(self._passes, self._backend, described, self._variables, job, self._float_type)
 
     def dense(self, name: str) -> Dense:
         """What a Dense layer weighs (see `engines.base.HasDense`)."""
@@ -301,9 +301,14 @@ class KerasEngine:
     def _to_tensor(self, batch: np.ndarray) -> Any:
         if batch.dtype.kind in "iu":
             return keras.ops.convert_to_tensor(np.ascontiguousarray(batch), dtype="int32")
-        floats = (keras.backend.standardize_dtype(variable.dtype) for variable in self._variables)
-        dtype = next((dtype for dtype in floats if "float" in dtype), keras.config.floatx())
+        dtype = self._float_type
         return keras.ops.convert_to_tensor(np.ascontiguousarray(batch, dtype if dtype != "bfloat16" else "float32"), dtype=dtype)
+
+    @property
+    def _float_type(self) -> str:
+        """The type of the first weight that holds floats."""
+        floats = (keras.backend.standardize_dtype(variable.dtype) for variable in self._variables)
+        return str(next((dtype for dtype in floats if "float" in dtype), keras.config.floatx()))
 
     def _to_array(self, tensor: Any) -> np.ndarray:
         """Types that NumPy lacks (bfloat16) become float32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,11 @@ from seqscope.engines.places import replaced
 
 
 def has_weights(layer: Any) -> bool:
-    """Whether a layer is an attention layer that can give its weights."""
-    return isinstance(layer, kl.MultiHeadAttention | kl.GroupQueryAttention | kl.Attention)  # additive attention is of the last kind
+    """Whether a layer is an attention layer that can be asked for its weights; one with a `call` of its own may not know the word."""
+    if not isinstance(layer, kl.MultiHeadAttention | kl.GroupQueryAttention | kl.Attention):  # additive attention is of the last kind
+        return False
+    taken = inspect.signature(type(layer).call).parameters.values()
+    return any(one.name == "return_attention_scores" or one.kind is inspect.Parameter.VAR_KEYWORD for one in taken)
 
 
 def with_weights(layer: Any, keep: Callable[[Any], None]) -> Callable[..., Any]:

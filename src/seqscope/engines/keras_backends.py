@@ -45,6 +45,14 @@ class Backend(Protocol):
         """
         ...
 
+    def for_one_shape(self, body: Body) -> Body:
+        """The fastest form of a function that is always called with tensors of the same shapes."""
+        ...
+
+    def argument(self, array: np.ndarray) -> Any:
+        """An array in the form in which a compiled function takes it soonest."""
+        ...
+
     def without_gradients(self) -> AbstractContextManager[Any]:
         """Inside, no gradient is kept."""
         ...
@@ -84,6 +92,23 @@ class Tensorflow:
 
         return run
 
+    def for_one_shape(self, body: Body) -> Body:
+        """One graph, called past the search for a graph that fits."""
+        import tensorflow as tf
+
+        graph: list[Any] = []
+
+        def run(values: list[Any], batch: Any, more: Any) -> Any:
+            if not graph:
+                graph.append(tf.function(lambda batch, more: body([], batch, more), autograph=False).get_concrete_function(batch, more))
+            return graph[0](batch, more)
+
+        return run
+
+    def argument(self, array: np.ndarray) -> Any:
+        """A tensor."""
+        return keras.ops.convert_to_tensor(array)
+
     def without_gradients(self) -> AbstractContextManager[Any]:
         """Nothing to do: gradients are kept on a tape alone."""
         return nullcontext()
@@ -116,6 +141,14 @@ class Jax:
         compiled: Body = jax.jit(body)
         return compiled
 
+    def for_one_shape(self, body: Body) -> Body:
+        """The same."""
+        return self.compiled(body, None)
+
+    def argument(self, array: np.ndarray) -> Any:
+        """The array itself, which a compiled function takes sooner than a tensor can be made of it."""
+        return array
+
     def without_gradients(self) -> AbstractContextManager[Any]:
         """Nothing to do: gradients are functions of their own."""
         return nullcontext()
@@ -144,6 +177,16 @@ class Torch:
     def compiled(self, body: Body, free: Shape | None) -> Body:
         """The function itself."""
         return body
+
+    def for_one_shape(self, body: Body) -> Body:
+        """The function itself."""
+        return body
+
+    def argument(self, array: np.ndarray) -> Any:
+        """A tensor with memory of its own."""
+        import torch
+
+        return torch.from_numpy(array.copy())
 
     def without_gradients(self) -> AbstractContextManager[Any]:
         """Not inference mode: a tensor that a layer keeps from it could not be used in a later backward pass."""

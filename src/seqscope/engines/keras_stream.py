@@ -31,8 +31,8 @@ class KerasStepper:
 
     Parameters
     ----------
-    to_tensor : function
-        The tensor of a batch.
+    dtype : str
+        What floats are fed as.
     """
 
     def __init__(
@@ -42,25 +42,25 @@ class KerasStepper:
         described: Described,
         variables: Sequence[Any],
         job: Job,
-        to_tensor: Callable[[np.ndarray], Any],
+        dtype: str,
     ) -> None:
         self._passes, self._backend, self._described, self._variables = passes, backend, described, variables
-        self._job, self._to_tensor = job, to_tensor
+        self._job, self._dtype = job, dtype
         self._layers = _carrying(described.objects)
         self._seen: tuple[str, ...] = ()
         self._keys: list[tuple[str, str]] = []
-        self._run: Callable[..., Any] = backend.compiled(self._body, None)
+        self._run: Callable[..., Any] = backend.for_one_shape(self._body)
         self._nothing: list[Any] | None = None
         self._lengths: Any = None
         self._go_on: Any = None
 
     def step(self, batch: np.ndarray, n_rows: int, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
         """Run one step."""
-        x = self._to_tensor(batch)
+        x = self._backend.argument(np.ascontiguousarray(batch, "int32" if batch.dtype.kind in "iu" else self._dtype))
         if self._nothing is None:
             self._prepare(x, n_rows)
         before = self._nothing if carried is None else [carried[layer][state] for layer, state in self._keys]
-        anew = self._go_on if fresh is None else ops.convert_to_tensor(fresh[:, None])
+        anew = self._go_on if fresh is None else self._backend.argument(fresh[:, None])
         with self._backend.without_gradients():
             values = self._passes.values_of(self._variables)
             output, seen, after = self._run(values, x, (self._lengths, before, anew))
@@ -85,7 +85,8 @@ class KerasStepper:
         self._lengths = ops.ones((n_rows,), "int32")
         self._go_on = ops.zeros((n_rows, 1), "bool")
         with self._backend.without_gradients():
-            _, _, after = self._body(self._passes.values_of(self._variables), x, (self._lengths, None, self._go_on))
+            whole = ops.convert_to_tensor(x)
+            _, _, after = self._body(self._passes.values_of(self._variables), whole, (self._lengths, None, self._go_on))
             self._nothing = [ops.zeros_like(tensor) for tensor in after]
 
     def _body(self, values: list[Any], batch: Any, more: tuple[Any, list[Any] | None, Any]) -> tuple[Any, list[Any], list[Any]]:

@@ -166,7 +166,7 @@ class TorchEngine:
     @cached_property
     def attention_layers(self) -> tuple[str, ...]:
         """The modules that have attention weights."""
-        return tuple(name for name, module in self._rows.items() if isinstance(module, nn.MultiheadAttention))
+        return tuple(name for name, module in self._rows.items() if torch_attention.has_weights(module))
 
     def recurrent(self, name: str) -> tuple[CellWeights, ...]:
         """The weights of a recurrent layer, one for each direction (see `engines.base.HasStates`)."""

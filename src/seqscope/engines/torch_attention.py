@@ -27,6 +27,11 @@ class Watched:
         return {name: self.calls} if self.calls else {}
 
 
+def has_weights(module: object) -> bool:
+    """Whether a module is torch's attention; one with a `forward` of its own can't be asked for its weights."""
+    return isinstance(module, nn.MultiheadAttention) and type(module).forward is nn.MultiheadAttention.forward
+
+
 @contextlib.contextmanager
 def watching(wanted: Sequence[tuple[str, nn.MultiheadAttention]]) -> Iterator[dict[str, Watched]]:
     """Ask modules for their weights along with their value, for the time of one pass.

@@ -74,17 +74,20 @@ class TorchStepper:
 
     def step(self, batch: np.ndarray, n_rows: int, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
         """Run one step."""
-        dtype = torch.long if batch.dtype.kind in "iu" else self._dtype
         captured: dict[str, list[Tensor]] = {}
         self._captured = captured
         if len(self._lengths) != n_rows:
             self._lengths = torch.ones(n_rows, dtype=torch.long)
         with torch.no_grad():
             begun = self._carry.begin(carried, None if fresh is None else torch.tensor(fresh, device=self._device))
-            x = torch.tensor(batch, dtype=dtype, device=self._device)
+            x = self._to_tensor(batch)
             output = self._call(self._module, x, self._lengths)
         captured |= {name: begun.layers[name] for name in self._carried if name in begun.layers}
         return Stepped(output[0] if isinstance(output, tuple | list) else output, captured, begun.states, begun.after)
+
+    def _to_tensor(self, batch: np.ndarray) -> Tensor:
+        """A copy, which a module may write into."""
+        return torch.from_numpy(batch.copy()).to(self._device, torch.long if batch.dtype.kind in "iu" else self._dtype)
 
     def as_numpy(self, tensor: Tensor) -> np.ndarray:
         """An array of a tensor."""
