@@ -78,6 +78,8 @@ def stacked(calls: Sequence[np.ndarray]) -> np.ndarray:
 
 def _unfold(value: np.ndarray, axis: int, n_samples: int, *, sample_first: bool) -> np.ndarray:
     """Take one axis apart into samples and the rest."""
+    if value.shape[axis] % n_samples:
+        raise LayerError(f"gives {value.shape[axis]} rows for {n_samples} sequences, in which the samples can't be told apart")
     pair = (n_samples, -1) if sample_first else (-1, n_samples)
     return value.reshape(*value.shape[:axis], *pair, *value.shape[axis + 1 :])
 

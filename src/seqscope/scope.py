@@ -425,7 +425,9 @@ class Scope:
         if not isinstance(n_rows, int) or n_rows < 1:
             raise DataError(f"batch_size={n_rows!r} was given: expected a whole number, 1 or more.")
         rows = [layer.name for layer in self._engine.layers]
-        shown = [name for name in parts if name in rows] if layers is None else select(layers, tuple(self._engine.by_name), rows).capture
+        shown: Sequence[str] = [name for name in parts if name in rows] if layers is None else layers
+        if layers:
+            shown = select(layers, tuple(self._engine.by_name), rows).capture
         one = next(sequences.batches(1)).values[np.zeros(n_rows, int)]
         readings = self._specimen.readings(feed, sequences, (*dict.fromkeys([*rows, *shown]), OUTPUT_VALUE))
         readable = {address: reading for address, reading in readings.items() if isinstance(reading, Reading)}

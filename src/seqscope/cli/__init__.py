@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from seqscope._version import __version__
-from seqscope.cli import look, show
+from seqscope.cli import feed, look, show
 from seqscope.engines.base import KERAS_BACKENDS
 from seqscope.errors import SeqscopeError
 
@@ -31,6 +31,7 @@ app.command(epilog="Example: seqscope activations japanese_vowels japanese_vowel
     look.activations
 )
 app.command(epilog="Example: seqscope states japanese_vowels japanese_vowels --layer lstm -o gates.nc --plot gates.png")(look.states)
+app.command(epilog="Example: cut -d, -f3- utterance.csv | seqscope stream japanese_vowels --layer lstm --state h")(feed.stream)
 
 
 def _let_keras_run() -> None:
