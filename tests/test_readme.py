@@ -24,7 +24,7 @@ class TakesLengths(torch.nn.Module):
 
 def test_every_python_block_of_the_readme_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     names = {"model": TakesLengths()}
     for block in blocks:
         exec(block, names)
@@ -33,6 +33,8 @@ def test_every_python_block_of_the_readme_runs(capsys):
     assert names["hidden"].sizes == {"time": 19, "unit": 100}
     assert names["everything"].sizes == {"sample": 370, "time": 29, "unit": 100}
     assert names["probability"].sizes == {"sample": 370, "output": 9}
+    assert names["states"].c.sizes == names["memory"].written.sizes == {"sample": 370, "time": 29, "unit": 100}
+    assert list(names["seen"].states["lstm"]) == ["h", "c", "i", "f", "g", "o"]
     assert names["found"].sizes == {"step": 50, "unit": 128}
     assert [int(names["found"][name][place]) for name, place in (("time_end", 0), ("time_start", -1), ("time_end", -1))] == [52, 245, 297]
     assert "LSTM with 100 hidden units" in capsys.readouterr().out

@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import xarray as xr
 
+from seqscope import labelled
 from seqscope.axes import Reading
 from seqscope.collect import Collected
 from seqscope.engines.base import WEIGHTS, Engine, HasStates
 from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, quoted
+from seqscope.feed import Feed
 from seqscope.labelled import HEAD, KEY, QUERY, SAMPLE
 from seqscope.layers import Layer
 from seqscope.selection import Request, select
+from seqscope.sequences import Sequences
+from seqscope.specimen import Specimen
 
 AXES = (SAMPLE, HEAD, QUERY, KEY)
 NEVER_RAN = "never ran for this input (a module whose `forward` is called directly is not seen either)"
@@ -127,3 +132,20 @@ def as_many_as_input(found: Collected, lengths: np.ndarray) -> dict[str, bool]:
 def _extent(there: np.ndarray, axis: int) -> int:
     """How far along an axis there are values."""
     return int(np.flatnonzero(there.any(axis=tuple(other for other in range(there.ndim) if other != axis))).max(initial=-1)) + 1
+
+
+def label(specimen: Specimen, name: str, found: Collected, feed: Feed, sequences: Sequences) -> xr.DataArray:
+    """Label a layer's weights: queries and keys by the input's time, where they are its steps."""
+    layer = specimen.engine.by_name[name]
+    reading = specimen.readings(feed, sequences, (name,)).get(name)
+    as_many = as_many_as_input(found, sequences.lengths)
+    with_steps = {name: reading} if isinstance(reading, Reading) and as_many[labelled.QUERY] else {}
+    in_place = all(specimen.on_input_clock(feed, sequences, with_steps).values())
+    return labelled.attention_result(
+        found.values,
+        found.dims,
+        on_input_clock={dim: same and in_place for dim, same in as_many.items()},
+        samples=sequences.sample_axis,
+        clock=sequences.clock,
+        attrs=specimen.attrs("attention") | {"layer": name, "kind": layer.kind, "layer_type": layer.type},
+    )

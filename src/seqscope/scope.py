@@ -8,15 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from seqscope import attention, labelled, layouts, memory
-from seqscope.axes import OUTPUT_VALUE, Reading
+from seqscope.axes import OUTPUT_VALUE
 from seqscope.collect import Collected, collect, few_rows
-from seqscope.engines.base import STATES, WEIGHTS, Engine, HasKernels, engine_for, open_file
-from seqscope.errors import DataError, LayerError, ModelError, UnsupportedError, in_call
-from seqscope.feed import Feed
+from seqscope.engines.base import WEIGHTS, Engine, HasKernels, engine_for, open_file
+from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
 from seqscope.kernels import convolution, spacing
 from seqscope.layers import Layers
 from seqscope.randomness import state_kept
@@ -24,8 +22,8 @@ from seqscope.receptive import Field
 from seqscope.selection import layer_of, select
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
-from seqscope.states import SeenStates, choose_recurrent, in_order, one_recurrent, pick, recurrent_parts
-from seqscope.stream import Plan, Stream, opened
+from seqscope.states import choose_recurrent, in_order, one_recurrent, recurrent_parts
+from seqscope.stream import Stream
 
 
 class Scope:
@@ -216,7 +214,7 @@ class Scope:
             self._specimen.show(sequences)
             fields = self._specimen.place_steps(feed, sequences, readings, found)
             arrays = {address: self._label_layer(address, value, sequences, fields.get(address)) for address, value in found.items()}
-            return next(iter(arrays.values())) if selection.one else labelled.tree(arrays, self._attrs("activations"))
+            return next(iter(arrays.values())) if selection.one else labelled.tree(arrays, self._specimen.attrs("activations"))
 
     def states(
         self,
@@ -274,9 +272,9 @@ class Scope:
         """
         with _verb(lambda: self._describe("states", X, layer)):
             wanted = choose_recurrent(layer, self._engine)
-            seen = self._see_states(X, wanted.parts, by_name=wanted.by_name, batch_size=batch_size, show_progress=progress)
-            found = {part: self._label_states(part, seen, in_order(seen.of(part)), "states") for part in seen.parts}
-            return next(iter(found.values())) if wanted.one else labelled.tree(found, self._attrs("states"))
+            seen = see_states(self._specimen, X, wanted.parts, by_name=wanted.by_name, batch_size=batch_size, show_progress=progress)
+            found = {part: label_states(self._specimen, part, seen, in_order(seen.of(part)), "states") for part in seen.parts}
+            return next(iter(found.values())) if wanted.one else labelled.tree(found, self._specimen.attrs("states"))
 
     def memory(self, X: Any, layer: str | None = None, *, time: int | None = None, batch_size: int | None = None) -> xr.Dataset:
         """What a cell state is made of: how much of what each step wrote is left in the end.
@@ -319,8 +317,8 @@ class Scope:
         """
         with _verb(lambda: self._describe("memory", X, layer)):
             part = one_recurrent(layer, self._engine)
-            seen = self._see_states(X, (part,), batch_size=batch_size)
-            return self._label_states(part, seen, memory.labelled_parts(seen, part, time), "memory")
+            seen = see_states(self._specimen, X, (part,), batch_size=batch_size)
+            return label_states(self._specimen, part, seen, memory.labelled_parts(seen, part, time), "memory")
 
     def memory_share(self, X: Any, layer: str | None = None, target: Any = None, *, batch_size: int | None = None) -> xr.Dataset:
         """Each step's share in a logit that a dense layer reads from an LSTM's last hidden state.
@@ -360,10 +358,10 @@ class Scope:
         with _verb(lambda: self._describe("memory_share", X, layer)):
             part = one_recurrent(layer, self._engine)
             dense = memory.dense_layers(self._engine)
-            seen = self._see_states(X, (part,), batch_size=batch_size, also=tuple(dense))
+            seen = see_states(self._specimen, X, (part,), batch_size=batch_size, also=tuple(dense))
             names = self._outputs or seen.sequences.outputs
             parts, targets, readout = memory.labelled_shares(seen, part, self._engine, dense, target, names)
-            made = self._label_states(part, seen, parts, "memory_share")
+            made = label_states(self._specimen, part, seen, parts, "memory_share")
             return made.assign_coords(target=targets).assign_attrs(readout=readout)
 
     def stream(
@@ -417,43 +415,7 @@ class Scope:
             data = self._specimen.some_data() if check is None else self._specimen.take_in(check)
             if data is None:
                 raise ModelError("The model ran on nothing that was tried: say what it takes, with scope.stream(check=X[:1]).")
-            return self._open_stream(batch_size, *data, layers, parts)
-
-    def _open_stream(
-        self, n_rows: int, sequences: Sequences, feed: Feed, layers: str | Sequence[str] | None, parts: tuple[str, ...]
-    ) -> Stream:
-        if not isinstance(n_rows, int) or n_rows < 1:
-            raise DataError(f"batch_size={n_rows!r} was given: expected a whole number, 1 or more.")
-        rows = [layer.name for layer in self._engine.layers]
-        shown: Sequence[str] = [name for name in parts if name in rows] if layers is None else layers
-        if layers:
-            shown = select(layers, tuple(self._engine.by_name), rows).capture
-        one = next(sequences.batches(1)).values[np.zeros(n_rows, int)]
-        readings = self._specimen.readings(feed, sequences, (*dict.fromkeys([*rows, *shown]), OUTPUT_VALUE))
-        readable = {address: reading for address, reading in readings.items() if isinstance(reading, Reading)}
-        width = None if sequences.is_tokens else one.shape[2]
-        names = self._outputs or sequences.outputs
-        plan = Plan(n_rows, width, readable, tuple(shown), parts, names, self._attrs("stream"))
-        whole = {address: reading for address, reading in readable.items() if layer_of(address) in rows or address == OUTPUT_VALUE}
-        return opened(feed, plan, one, whole)
-
-    def _see_states(
-        self,
-        X: Any,
-        parts: Sequence[str],
-        *,
-        also: Sequence[str] = (),
-        by_name: bool = True,
-        batch_size: int | None = None,
-        show_progress: bool | None = None,
-    ) -> SeenStates:
-        """The states of recurrent layers, the initial ones among them, and the values of other layers."""
-        sequences, feed = self._specimen.take_in(X)
-        capture = [f"{part}{STATES}" for part in parts] + list(also)
-        picked = pick(self._specimen.readings(feed, sequences, capture), parts, also, by_name=by_name)
-        found = collect(feed, sequences, picked, capture, batch_size=batch_size, show_progress=show_progress)
-        self._specimen.show(sequences)
-        return SeenStates(sequences, feed, found)
+            return open_stream(self._specimen, batch_size, *data, layers=layers, states=parts, outputs=self._outputs)
 
     def attention(
         self,
@@ -516,10 +478,10 @@ class Scope:
             found = collect(feed, sequences, readings, tuple(readings), batch_size=batch_size, show_progress=progress)
             self._specimen.show(sequences)
             arrays = {
-                (name := address.removesuffix(WEIGHTS)): self._label_attention(name, value, feed, sequences)
+                (name := address.removesuffix(WEIGHTS)): attention.label(self._specimen, name, value, feed, sequences)
                 for address, value in found.items()
             }
-            return next(iter(arrays.values())) if wanted.one else labelled.tree(arrays, self._attrs("attention"))
+            return next(iter(arrays.values())) if wanted.one else labelled.tree(arrays, self._specimen.attrs("attention"))
 
     def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
         """The kernels of a convolution: what each filter weighs each channel with, step by step.
@@ -558,7 +520,7 @@ class Scope:
             found = convolution(layer, self._engine.by_name)
             if not isinstance(self._engine, HasKernels):
                 raise UnsupportedError(f"The kernels of {self._engine.framework} models can't be read yet.")
-            attrs = self._attrs("filters") | {"layer": layer, "kind": found.kind, "layer_type": found.type} | spacing(found)
+            attrs = self._specimen.attrs("filters") | {"layer": layer, "kind": found.kind, "layer_type": found.type} | spacing(found)
             return labelled.filters_result(self._engine.kernel(layer), channels=channels, attrs=attrs)
 
     # What is said of the results
@@ -573,7 +535,7 @@ class Scope:
             on_input_clock=found.on_input_clock,
             samples=sequences.sample_axis,
             clock=sequences.clock,
-            attrs=self._attrs("predict") | said,
+            attrs=self._specimen.attrs("predict") | said,
         )
 
     def _label_layer(self, address: str, found: Collected, sequences: Sequences, fields: Mapping[int, Field] | None) -> xr.DataArray:
@@ -586,41 +548,9 @@ class Scope:
             directions=layer.directions,
             samples=sequences.sample_axis,
             clock=sequences.clock,
-            attrs=self._attrs("activations") | {"layer": address, "kind": layer.kind, "layer_type": layer.type},
+            attrs=self._specimen.attrs("activations") | {"layer": address, "kind": layer.kind, "layer_type": layer.type},
             fields=fields,
         )
-
-    def _label_states(self, part: str, seen: SeenStates, parts: Mapping[str, labelled.Part], method: str) -> xr.Dataset:
-        layer = self._engine.by_name.get(part) or self._engine.by_name[part.rpartition(".")[0]]  # one of several cells
-        h = seen.hidden(part)
-        reading = self._specimen.readings(seen.feed, seen.sequences, (part,)).get(part) if part in self._engine.by_name else None
-        fields = self._specimen.place_steps(seen.feed, seen.sequences, {part: reading}, {part: h}) if isinstance(reading, Reading) else {}
-        return labelled.parts_result(
-            parts,
-            on_input_clock=h.on_input_clock,
-            samples=seen.sequences.sample_axis,
-            clock=seen.sequences.clock,
-            attrs=self._attrs(method) | {"layer": part, "kind": seen.kind(part), "layer_type": layer.type},
-            fields=fields.get(part),
-        )
-
-    def _label_attention(self, name: str, found: Collected, feed: Feed, sequences: Sequences) -> xr.DataArray:
-        layer = self._engine.by_name[name]
-        reading = self._specimen.readings(feed, sequences, (name,)).get(name)
-        as_many = attention.as_many_as_input(found, sequences.lengths)
-        with_steps = {name: reading} if isinstance(reading, Reading) and as_many[labelled.QUERY] else {}
-        in_place = all(self._specimen.on_input_clock(feed, sequences, with_steps).values())
-        return labelled.attention_result(
-            found.values,
-            found.dims,
-            on_input_clock={dim: same and in_place for dim, same in as_many.items()},
-            samples=sequences.sample_axis,
-            clock=sequences.clock,
-            attrs=self._attrs("attention") | {"layer": name, "kind": layer.kind, "layer_type": layer.type},
-        )
-
-    def _attrs(self, method: str) -> dict[str, Any]:
-        return {"method": method, "model": self._engine.model_name, "framework": self._engine.framework}
 
     def _describe(self, verb: str, data: Any, layers: Any = None) -> str:
         """The person's own call, for an error's last line."""

@@ -51,6 +51,10 @@ class Specimen:
         self._example: np.ndarray | None = None
         self._table: Layers | None = None
 
+    def attrs(self, method: str) -> dict[str, Any]:
+        """What every result says of the model."""
+        return {"method": method, "model": self.engine.model_name, "framework": self.engine.framework}
+
     # How it is fed
 
     def take_in(self, data: Any) -> tuple[Sequences, Feed]:

@@ -6,18 +6,21 @@ import fnmatch
 import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from seqscope import cells
 from seqscope.axes import Reading
-from seqscope.collect import Collected
+from seqscope.collect import Collected, collect
 from seqscope.engines.base import BACKWARD, FORWARD, STATES, Engine, HasStates
 from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, quoted
 from seqscope.feed import Feed
-from seqscope.labelled import DIRECTION, PROJECTION, SAMPLE, STATE_NAMES, UNIT, Part
+from seqscope.labelled import DIRECTION, PROJECTION, SAMPLE, STATE_NAMES, UNIT, Part, parts_result
 from seqscope.layers import Layer
 from seqscope.sequences import Sequences
+from seqscope.specimen import Specimen
 
 
 @dataclass(frozen=True)
@@ -223,3 +226,48 @@ def _both_ways(found: Mapping[str, Collected]) -> tuple[tuple[str, ...], np.ndar
     by_way = {way: value.values for way in (FORWARD, BACKWARD) for address, value in found.items() if f"[{way}]" in address}
     axis = first.dims.index(SAMPLE) + 1
     return (*first.dims[:axis], DIRECTION, *first.dims[axis:]), np.stack(list(by_way.values()), axis=axis)
+
+
+# What the verbs of the scope do with them
+
+
+def see_states(
+    specimen: Specimen,
+    X: Any,
+    parts: Sequence[str],
+    *,
+    also: Sequence[str] = (),
+    by_name: bool = True,
+    batch_size: int | None = None,
+    show_progress: bool | None = None,
+) -> SeenStates:
+    """The states of recurrent layers over a data set, the initial ones among them, and the values of other layers.
+
+    Parameters
+    ----------
+    by_name : bool
+        Whether the layers were asked for by their names, so that not to see one is an error.
+    """
+    sequences, feed = specimen.take_in(X)
+    capture = [f"{part}{STATES}" for part in parts] + list(also)
+    picked = pick(specimen.readings(feed, sequences, capture), parts, also, by_name=by_name)
+    found = collect(feed, sequences, picked, capture, batch_size=batch_size, show_progress=show_progress)
+    specimen.show(sequences)
+    return SeenStates(sequences, feed, found)
+
+
+def label_states(specimen: Specimen, part: str, seen: SeenStates, parts: Mapping[str, Part], method: str) -> xr.Dataset:
+    """Label what was made of a layer's states."""
+    by_name = specimen.engine.by_name
+    layer = by_name.get(part) or by_name[part.rpartition(".")[0]]  # one of several cells
+    h = seen.hidden(part)
+    reading = specimen.readings(seen.feed, seen.sequences, (part,)).get(part) if part in by_name else None
+    fields = specimen.place_steps(seen.feed, seen.sequences, {part: reading}, {part: h}) if isinstance(reading, Reading) else {}
+    return parts_result(
+        parts,
+        on_input_clock=h.on_input_clock,
+        samples=seen.sequences.sample_axis,
+        clock=seen.sequences.clock,
+        attrs=specimen.attrs(method) | {"layer": part, "kind": seen.kind(part), "layer_type": layer.type},
+        fields=fields.get(part),
+    )

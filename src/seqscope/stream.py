@@ -13,11 +13,13 @@ import xarray as xr
 
 from seqscope import labelled, layouts
 from seqscope.axes import OUTPUT_VALUE, Reading
-from seqscope.engines.base import Carried, HasStreams, Stepped, Stepper
+from seqscope.engines.base import Carried, Engine, HasStreams, Stepped, Stepper
 from seqscope.errors import DataError, LayerError, ModelError, SeqscopeError, UnsupportedError, nearest
 from seqscope.feed import Feed
 from seqscope.labelled import STREAM, TIME, UNIT
-from seqscope.selection import layer_of
+from seqscope.selection import layer_of, select
+from seqscope.sequences import Sequences
+from seqscope.specimen import Specimen
 from seqscope.states import kind_of_names
 
 # So many identical steps in a row look like a loop that feeds one step again and again.
@@ -368,28 +370,53 @@ def run_step(stepper: Stepper, feed: Feed, values: np.ndarray, carried: Carried 
 # Whether a model can be streamed
 
 
-def opened(feed: Feed, plan: Plan, values: np.ndarray, whole: Mapping[str, Reading]) -> Stream:
+def open_stream(
+    specimen: Specimen,
+    n_rows: int,
+    sequences: Sequences,
+    feed: Feed,
+    *,
+    layers: str | Sequence[str] | None,
+    states: tuple[str, ...],
+    outputs: Sequence[Hashable] | None,
+) -> Stream:
     """A stream of a model, after a check that it gives what the whole sequence gives.
 
     Parameters
     ----------
-    values : array (row, time, channel) or (row, time)
-        What is streamed and run whole.
-    whole : dict of Reading
-        The layers that are compared, in the order in which they run, and the output.
+    sequences : Sequences
+        The first is streamed and run whole.
+    layers : str, sequence of str, or None
+        The layers that are shown; None: those of `states`.
 
     Raises
     ------
     UnsupportedError
         The model can't be streamed, and what stands in the way.
     """
-    engine = feed.engine
+    engine = specimen.engine
     if not isinstance(engine, HasStreams):
         raise UnsupportedError(f"{engine.framework} models can't be streamed yet.")
+    if not isinstance(n_rows, int) or isinstance(n_rows, bool) or n_rows < 1:
+        raise DataError(f"batch_size={n_rows!r} was given: expected a whole number, 1 or more.")
+    rows = [layer.name for layer in engine.layers]
+    shown = _shown(engine, rows, layers, states)
+    values = next(sequences.batches(1)).values[np.zeros(n_rows, int), :_MOST_CHECKED]
+    readings = specimen.readings(feed, sequences, (*dict.fromkeys([*rows, *shown]), OUTPUT_VALUE))
+    readable = {address: reading for address, reading in readings.items() if isinstance(reading, Reading)}
+    width = None if sequences.is_tokens else values.shape[2]
+    plan = Plan(n_rows, width, readable, shown, states, outputs or sequences.outputs, specimen.attrs("stream"))
+    whole = {address: reading for address, reading in readable.items() if layer_of(address) in rows or address == OUTPUT_VALUE}
     capture = tuple(dict.fromkeys(layer_of(address) for address in whole if address != OUTPUT_VALUE))
-    values = values[:, :_MOST_CHECKED]
-    start = _check(feed, engine.stepper(capture, ()), values, whole, capture, plan.n_rows)
-    return Stream(plan, feed, engine.stepper(plan.layers, plan.states), start)
+    start = _check(feed, engine.stepper(capture, ()), values, whole, capture, n_rows)
+    return Stream(plan, feed, engine.stepper(shown, states), start)
+
+
+def _shown(engine: Engine, rows: Sequence[str], layers: str | Sequence[str] | None, states: Sequence[str]) -> tuple[str, ...]:
+    """The layers whose activations are shown."""
+    if layers is None:
+        return tuple(name for name in states if name in rows)
+    return select(layers, tuple(engine.by_name), rows).capture if layers else ()
 
 
 def _check(feed: Feed, stepper: Stepper, values: np.ndarray, whole: Mapping[str, Reading], capture: Sequence[str], n_rows: int) -> Carried:
