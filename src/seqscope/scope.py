@@ -22,8 +22,9 @@ from seqscope.receptive import Field
 from seqscope.selection import layer_of, select
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
-from seqscope.states import choose_recurrent, in_order, one_recurrent, recurrent_parts
+from seqscope.states import choose_recurrent, in_order, label_states, one_recurrent, recurrent_parts, see_states
 from seqscope.stream import Stream
+from seqscope.stream_check import open_stream
 
 
 class Scope:
