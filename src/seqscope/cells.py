@@ -52,6 +52,14 @@ class Ops(Protocol):
         """`a + b * c`; may overwrite."""
         ...
 
+    def affine(self, rows: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+        """`rows @ matrix + bias`."""
+        ...
+
+    def mixed(self, a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+        """`a + share * (b - a)`."""
+        ...
+
     def bent(self, function: str | Elementwise, a: Tensor) -> Tensor:
         """An elementwise function of `a`, by its name or as it is; may overwrite."""
         ...
@@ -125,13 +133,12 @@ def gates(weights: CellWeights, a: Tensor, h: Tensor, ops: Ops) -> dict[str, Ten
             return {"i": opened[:, :n], "f": opened[:, n : 2 * n], "g": ops.bent(outer, a[:, 3 * n :]), "o": opened[:, 2 * n :]}
         case "gru":
             opened = ops.bent(inner, ops.add_product(a[:, : 2 * n], h, weights.hidden[:, : 2 * n]))
-            r, z = opened[:, :n], opened[:, n:]
-            into_n, of_h = a[:, 2 * n :], weights.hidden[:, 2 * n :]
+            r, into_n, of_h = opened[:, :n], a[:, 2 * n :], weights.hidden[:, 2 * n :]
             if weights.reset_bias is None:
                 into_n = ops.add_product(into_n, r * h, of_h)
             else:
-                into_n = ops.add_multiple(into_n, r, h @ of_h + weights.reset_bias)
-            return {"r": r, "z": z, "n": ops.bent(outer, into_n)}
+                into_n = ops.add_multiple(into_n, r, ops.affine(h, of_h, weights.reset_bias))
+            return {"r": r, "z": opened[:, n:], "n": ops.bent(outer, into_n)}
     return {"a": ops.add_product(a, h, weights.hidden)}
 
 
@@ -150,7 +157,7 @@ def carried_on(
             c = _nudged("c", ops.add_multiple(gate["i"] * gate["g"], gate["f"], state["c"]), nudge)
             return {"h": _nudged("h", hidden_of(weights, gate["o"], c, ops), nudge), "c": c}
         case "gru":
-            return {"h": _nudged("h", gate["n"] + gate["z"] * (state["h"] - gate["n"]), nudge)}
+            return {"h": _nudged("h", ops.mixed(gate["n"], state["h"], gate["z"]), nudge)}
     return {"h": _nudged("h", ops.apply(weights.activation, gate["a"]), nudge)}
 
 
@@ -206,7 +213,7 @@ def run(weights: CellWeights, x: np.ndarray, state: Mapping[str, np.ndarray] | N
     now = zero_state(weights, lambda size: np.zeros((len(x), size), weights.bias.dtype)) if state is None else dict(state)
     steps: list[dict[str, np.ndarray]] = []
     for at_step in np.moveaxis(x, 1, 0):
-        everything = step(weights, at_step @ weights.input + weights.bias, now, NUMPY)
+        everything = step(weights, NUMPY.affine(at_step, weights.input, weights.bias), now, NUMPY)
         now = {name: everything[name] for name in CARRIED[weights.kind]}
         steps.append(everything)
     return {name: np.stack([one[name] for one in steps], axis=1) for name in STATES[weights.kind]}
@@ -226,6 +233,12 @@ class _NumPy:
 
     def add_multiple(self, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
         return np.asarray(a + b * c)
+
+    def affine(self, rows: np.ndarray, matrix: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        return np.asarray(rows @ matrix + bias)
+
+    def mixed(self, a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
+        return np.asarray(a + share * (b - a))
 
     def apply(self, function: str | Elementwise, a: np.ndarray) -> np.ndarray:
         return np.asarray(ACTIVATIONS[function](a) if isinstance(function, str) else function(a))

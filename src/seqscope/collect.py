@@ -12,7 +12,7 @@ import numpy as np
 from seqscope import progress, ram
 from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.batching import batches_for
-from seqscope.engines.base import Forward
+from seqscope.engines.base import STATES, WEIGHTS, Forward
 from seqscope.errors import DataError, LayerError, about_layer
 from seqscope.feed import N_TRIED, Feed
 from seqscope.labelled import TIME
@@ -74,6 +74,8 @@ def collect(
     if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
         raise DataError(f"The batch size is {batch_size!r}: expected a whole number, 1 or more.")
     size = batch_size or _rows_for(feed, sequences, readings, capture)
+    if len(sequences) <= size and sequences.lengths.min() == sequences.lengths.max() and all(_is_fresh(address) for address in readings):
+        return _taken(feed, next(sequences.batches(size)), readings, capture)
     kept: dict[str, Collected] = {}
     batches = progress.tracked(
         _sized(batches_for(feed, sequences, readings, capture, size)), total=len(sequences), what="Running", show=show_progress
@@ -85,6 +87,26 @@ def collect(
                 kept = _allocated(values, readings, sequences)
             writer.write(kept, values, batch)
     return kept
+
+
+def _is_fresh(address: str) -> bool:
+    """Whether a value is in memory that the engine made for it: states and attention weights are, a layer's value may be anything."""
+    return STATES in address or WEIGHTS in address
+
+
+def _taken(feed: Feed, batch: Batch, readings: Mapping[str, Reading], capture: Sequence[str]) -> dict[str, Collected]:
+    """The values of the only batch, as they are: to copy them would take about as long as to compute them."""
+    values = _checked_values(feed, batch, readings, capture)
+    n_steps = int(batch.lengths.max())
+    own = {address: value if value.flags.writeable else value.copy() for address, value in values.items()}
+    return {
+        address: Collected(value, readings[address].order, _follows(value, readings[address], n_steps)) for address, value in own.items()
+    }
+
+
+def _follows(value: np.ndarray, reading: Reading, n_steps: int) -> bool:
+    """Whether a value has as many steps as the input."""
+    return TIME in reading.dims and value.shape[reading.order.index(TIME)] == n_steps
 
 
 class _Writer:

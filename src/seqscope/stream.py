@@ -168,8 +168,8 @@ class Stream:
     >>> with sq.Scope(sq.zoo.japanese_vowels()).stream(check=X[:1]) as stream:
     ...     for x_t in X[0]:
     ...         seen = stream.step(x_t)
-    >>> seen.states["lstm"].c.sizes, int(seen.output.argmax())
-    (Frozen({'unit': 100}), 0)
+    >>> seen.states["lstm"].c.sizes, seen.output.idxmax("output").item()
+    (Frozen({'unit': 100}), '1')
     """
 
     def __init__(self, plan: Plan, feed: Feed, stepper: Stepper, start: Carried) -> None:

@@ -80,12 +80,6 @@ def test_in_float32(cell):
     assert_states(seen, "rnn", [ref.torch_stack(model.rnn, one)[0] for one in x], "float32")
 
 
-def test_in_bfloat16():
-    model, x = per_step(nn.LSTM(3, 5, batch_first=True)).bfloat16(), series(2, 9)
-    expected = whole(model.float(), x.astype(np.float32))
-    assert_outputs(streamed(model.bfloat16(), x), expected, "bfloat16")
-
-
 @pytest.mark.parametrize("options", [{"bias": False}, {"nonlinearity": "relu"}, {"batch_first": False}], ids=str)
 def test_options_of_a_plain_rnn(options):
     rnn = nn.RNN(3, 5, **{"batch_first": True, **options})

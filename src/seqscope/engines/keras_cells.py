@@ -44,6 +44,12 @@ class _Ops:
     def add_multiple(self, a: Any, b: Any, c: Any) -> Any:
         return a + b * c
 
+    def affine(self, rows: Any, matrix: Any, bias: Any) -> Any:
+        return rows @ matrix + bias
+
+    def mixed(self, a: Any, b: Any, share: Any) -> Any:
+        return a + share * (b - a)
+
     def apply(self, function: str | Elementwise, a: Any) -> Any:
         return keras.activations.get(function)(a)
 

@@ -40,6 +40,14 @@ class InPlace:
         """`a + b * c`."""
         return a.addcmul_(b, c)
 
+    def affine(self, rows: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+        """`rows @ matrix + bias`."""
+        return torch.addmm(bias, rows, matrix)
+
+    def mixed(self, a: Tensor, b: Tensor, share: Tensor) -> Tensor:
+        """`a + share * (b - a)`."""
+        return torch.lerp(a, b, share)
+
     def bent(self, function: str | Elementwise, a: Tensor) -> Tensor:
         """An elementwise function in place."""
         return _BENT[function](a) if isinstance(function, str) else a.copy_(function(a))

@@ -8,6 +8,7 @@ together after the pass.
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ from seqscope.errors import LayerError, about_layer
 _TF32_TOLERANCE = 5e-3
 # Rows of a batch on which the loop is compared with the layer.
 _ROWS_CHECKED = 4
+# For each module's layers the weights and the number of steps with which the loop was last found to give what the layer gives.
+_sound: weakref.WeakKeyDictionary[nn.Module, dict[int, tuple[tuple[Any, ...], int]]] = weakref.WeakKeyDictionary()
 
 
 @dataclass
@@ -196,7 +199,7 @@ class _Layer:
     """
 
     def __init__(self, module: Any, layer: int, run: Any, written: bool) -> None:
-        self._module, self._run, self._written = module, run, written
+        self._module, self._layer, self._run, self._written = module, layer, run, written
         self._ways = (FORWARD, BACKWARD) if module.bidirectional else ("",)
         self._weights = {way: weights_of(module, layer, backward=way == BACKWARD) for way in self._ways}
 
@@ -237,11 +240,19 @@ class _Layer:
     # A replay is compared with what the layer itself gives
 
     def _check_loop(self, x: Tensor, state: Any, h: Tensor) -> None:
-        """Compare the loop with the layer on a few rows, narrowly: where rounding grows, it may grow more in the others."""
+        """Compare the loop with the layer on a few rows, narrowly: where rounding grows, it may grow more in the others.
+
+        Once for these weights and this many steps.
+        """
+        weights = tuple((id(weight), version_of(weight)) for weight in self._module.parameters())
+        known, n_steps = _sound.setdefault(self._module, {}).get(self._layer, ((), 0))
+        if known == weights and len(x) <= n_steps:
+            return
         rows = torch.linspace(0, x.shape[1] - 1, min(_ROWS_CHECKED, x.shape[1])).long().to(x.device)
         few = x[:, rows]
         own, _ = self._run(few.transpose(0, 1) if self._module.batch_first else few, _each(state, lambda part: part[:, rows]))
         _compare("h", steps_of(own, batch_first=self._module.batch_first)[0], h[:, rows], narrowed=5)
+        _sound[self._module][self._layer] = weights, len(x)
 
     def _check_final(self, final: Any, found: Mapping[str, States], lengths: Tensor | None) -> None:
         """Compare the last cell state with the one that the layer gives."""
