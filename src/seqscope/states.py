@@ -111,8 +111,9 @@ def pick(readings: Mapping[str, Reading | LayerError], parts: Sequence[str], als
 
 def recurrent_parts(layers: str | Sequence[str] | None, engine: Engine) -> tuple[str, ...]:
     """The recurrent layers that are meant; none of a model that has none, where nothing is named."""
-    has_some = isinstance(engine, HasStates) and engine.recurrent_parts
-    return choose_recurrent(layers, engine).parts if has_some or layers is not None else ()
+    if layers is None:
+        return choose_recurrent(None, engine).parts if isinstance(engine, HasStates) and engine.recurrent_parts else ()
+    return choose_recurrent(layers, engine).parts if layers else ()
 
 
 def one_recurrent(layer: str | None, engine: Engine) -> str:

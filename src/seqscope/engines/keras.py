@@ -204,8 +204,9 @@ class KerasEngine:
         """A function of one step and the state (see `engines.base.HasStreams`)."""
         with one_at_a_time:
             described = self._refreshed()
-            job = Job((*capture, *(f"{name}{STATES}" for name in states)), careful=frozenset(self._careful))
-            return KerasStepper(self._passes, self._backend, described, self._variables, job, self._float_type)
+            parts = dict.fromkeys(part for parts in described.parts.values() for part in parts)  # all: their masked steps hold the state
+            job = Job((*capture, *(f"{part}{STATES}" for part in parts)), careful=frozenset(self._careful))
+            return KerasStepper(self._passes, self._backend, described, self._variables, job, self._float_type, one_at_a_time)
 
     def dense(self, name: str) -> Dense:
         """What a Dense layer weighs (see `engines.base.HasDense`)."""

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from seqscope.errors import UnsupportedError
+
 # Runs on (variables' values, batch, lengths), all native, and gives a nest of tensors.
 Body = Callable[[list[Any], Any, Any], Any]
 Shape = tuple[int | None, ...]
@@ -120,6 +122,8 @@ class Tensorflow:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tensors)
             scores = score(tensors)
+        if not scores.dtype.is_floating:
+            raise UnsupportedError("The score has no derivative: it holds whole numbers.")
         return scores, tape.gradient(scores, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
     def as_numpy(self, tensor: Any) -> np.ndarray:
@@ -201,6 +205,8 @@ class Torch:
         with torch.enable_grad():
             wanted = [tensor.detach().requires_grad_() for tensor in tensors]
             scores = score(wanted)
+            if not scores.requires_grad:
+                raise UnsupportedError("The score has no derivative: the target, or the model, cuts it off (argmax, detach, no_grad).")
             found = torch.autograd.grad(scores.sum(), wanted, allow_unused=True, materialize_grads=True)
         return scores.detach(), list(found)
 

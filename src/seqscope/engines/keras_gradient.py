@@ -117,7 +117,7 @@ def gradient(
     by_way = {"": ("", None)} if place is None or captured is None else place.by_way(captured)
     keys = [key for key, _ in by_way.values()]
     batch, lengths = native
-    tensors = [batch if like is None else keras.ops.zeros(like.shape, batch.dtype) for _, like in by_way.values()]
+    tensors = [batch if like is None else keras.ops.zeros(like.shape, str(like.dtype)) for _, like in by_way.values()]
 
     def body(values: list[Any], batch: Any, more: tuple[Any, list[Any]]) -> Any:
         lengths, nudges = more
@@ -148,10 +148,15 @@ def _score_of(output: Any, target: Target, n_samples: int | None) -> Any:
         There is none.
     """
     if callable(target):
-        score = target(output)
+        try:
+            score = target(output)
+        except Exception as error:
+            raise ModelError(f"The target raised {type(error).__name__}: {error}") from error
         if not keras.ops.is_tensor(score) or len(score.shape) != 1 or (n_samples is not None and score.shape[0] not in (None, n_samples)):
             raise ModelError(f"The target gave {_in_words(score)}: expected one score for each sample.")
         return score
+    if not isinstance(target, int | np.integer):
+        raise ModelError(f"The target is {target!r}: expected the position of an output, or a function of what the model gives.")
     first = output[0] if isinstance(output, tuple | list) else output
     if not keras.ops.is_tensor(first) or len(first.shape) != 2 or not -first.shape[1] <= target < first.shape[1]:
         raise ModelError(f"There is no output {target} in what the model gives, {_in_words(first)}: expected (sample, output).")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import keras
@@ -33,6 +34,8 @@ class KerasStepper:
     ----------
     dtype : str
         What floats are fed as.
+    lock : context manager
+        Held during a step.
     """
 
     def __init__(
@@ -43,9 +46,10 @@ class KerasStepper:
         variables: Sequence[Any],
         job: Job,
         dtype: str,
+        lock: AbstractContextManager[Any],
     ) -> None:
         self._passes, self._backend, self._described, self._variables = passes, backend, described, variables
-        self._job, self._dtype = job, dtype
+        self._job, self.dtype, self._lock = job, dtype, lock
         self._layers = _carrying(described.objects)
         self._seen: tuple[str, ...] = ()
         self._keys: list[tuple[str, str]] = []
@@ -56,7 +60,11 @@ class KerasStepper:
 
     def step(self, batch: np.ndarray, n_rows: int, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
         """Run one step."""
-        x = self._backend.argument(np.ascontiguousarray(batch, "int32" if batch.dtype.kind in "iu" else self._dtype))
+        with self._lock:  # layers are wrapped while a step is traced
+            return self._step(batch, n_rows, carried, fresh)
+
+    def _step(self, batch: np.ndarray, n_rows: int, carried: Carried | None, fresh: np.ndarray | None) -> Stepped:
+        x = self._backend.argument(np.ascontiguousarray(batch, "int32" if batch.dtype.kind in "iu" else self.dtype))
         if self._nothing is None:
             self._prepare(x, n_rows)
         before = self._nothing if carried is None else [carried[layer][state] for layer, state in self._keys]
@@ -76,9 +84,9 @@ class KerasStepper:
         """An array of a tensor."""
         return self._backend.as_numpy(tensor)
 
-    def as_native(self, array: np.ndarray) -> Any:
+    def as_native(self, array: np.ndarray, like: Any) -> Any:
         """A tensor of an array."""
-        return ops.convert_to_tensor(array)
+        return ops.cast(ops.convert_to_tensor(array), like.dtype)
 
     def _prepare(self, x: Any, n_rows: int) -> None:
         """Run once as it is, to see what is carried; what the model starts from is put in by the rows that start anew."""
@@ -105,6 +113,8 @@ def _states_of(part: str, captured: Mapping[str, list[Any]]) -> dict[str, Any]:
     """The states of a layer at this step, (row, unit)."""
     ahead = f"{part}{STATES}["
     found = {address.removeprefix(ahead).rstrip("]"): calls[-1] for address, calls in captured.items() if address.startswith(ahead)}
+    if any(len(calls) > 1 for address, calls in captured.items() if address.startswith(ahead)):
+        raise UnsupportedError(f"'{part}' is called several times in a step, so its states can't be shown: `activations` can.")
     return {state: tensor[:, 0] for state, tensor in found.items() if not state.endswith("0")}
 
 
@@ -124,6 +134,10 @@ def _carrying(objects: Mapping[str, Any]) -> dict[str, Any]:
             if layer.go_backwards:
                 raise UnsupportedError(f"The model can't be streamed: '{name}' reads its input backwards, from its last step on.")
             found[name] = layer
+        elif isinstance(layer, kl.MaxPooling1D | kl.AveragePooling1D | kl.Conv1DTranspose):
+            raise UnsupportedError(
+                f"The model can't be streamed: '{name}' ({type(layer).__name__}) needs several steps of its input at once."
+            )
         elif isinstance(layer, kl.Conv1D) and layer.kernel_size[0] > 1:
             if layer.padding != "causal" or layer.strides[0] != 1:
                 reason = f"strides={layer.strides[0]}" if layer.strides[0] != 1 else f"padding='{layer.padding}'"

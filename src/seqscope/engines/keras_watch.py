@@ -122,7 +122,7 @@ def _nudged(value: Any, nudge: Any) -> Any:
     """A layer's value with something added to the first tensor."""
     if nudge is None:
         return value
-    return [_nudged(value[0], nudge), *value[1:]] if isinstance(value, list | tuple) else value + nudge
+    return [_nudged(value[0], nudge), *value[1:]] if isinstance(value, list | tuple) else value + ops.cast(nudge, value.dtype)
 
 
 def _recurrent(layer: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any]:

@@ -26,7 +26,7 @@ from seqscope.engines.torch_stack import stack_layer, stack_names
 from seqscope.engines.torch_state import Pass, as_it_was, one_at_a_time, version_of
 from seqscope.engines.torch_stream import TorchStepper
 from seqscope.engines.torch_weights import load_weights
-from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError
+from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError, nearest
 from seqscope.layers import Layer
 from seqscope.layouts import ORDERS
 
@@ -186,7 +186,9 @@ class TorchEngine:
 
     def gradient(self, batch: np.ndarray, lengths: np.ndarray, target: Target, layer: str | None = None, *, state: str = "h") -> Gradient:
         """The derivative of each sample's score (see `engines.base.HasGradients`)."""
-        with as_it_was(self._module), torch.enable_grad():
+        if layer is not None and layer not in self.by_name:
+            raise LayerError(f"No layer is named '{layer}': {nearest(layer, self.by_name)}.")
+        with torch.inference_mode(mode=False), as_it_was(self._module), torch.enable_grad():
             torch.backends.cudnn.enabled = False  # its recurrent kernels have no derivative in evaluation mode; put back with the flags
             x = self._to_tensor(batch)
             if layer is None and not x.is_floating_point():
@@ -194,11 +196,11 @@ class TorchEngine:
             nudges = torch_gradient.Nudges(state)
             place = None if layer is None else next(self._places([layer]))
             with contextlib.nullcontext() if place is None else nudges.put_in(*place):
-                score = torch_gradient.score_of(self._output_of(x.requires_grad_(layer is None), lengths), target, len(lengths))
+                score = torch_gradient.score_of(self._output_of(x.requires_grad_(layer is None).clone(), lengths), target, len(lengths))
             wanted = {"": [x]} if layer is None else nudges.by_way
             if not wanted:
                 raise LayerError(f"The layer '{layer}' never ran for this input.")
-            return Gradient(as_numpy(score).copy(), torch_gradient.derivatives(score, wanted))
+            return Gradient(as_numpy(score).copy(), torch_gradient.derivatives(score, wanted, as_numpy))
 
     def _output_of(self, x: torch.Tensor, lengths: np.ndarray) -> Any:
         """What the model gives."""

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from seqscope import cells
 from seqscope.engines.base import BACKWARD, FORWARD, Target
 from seqscope.engines.torch_cells import WITH_GRADIENTS, States, Tensor, weights_of
-from seqscope.engines.torch_recurrent import has_states, initial_state, steps_of, turned
+from seqscope.engines.torch_recurrent import each, has_own_forward, has_states, initial_state, steps_of, turned
 from seqscope.engines.torch_stack import alone, arguments, state_of
 from seqscope.errors import ModelError, UnsupportedError
 
@@ -55,6 +55,8 @@ class Nudges:
             raise UnsupportedError(
                 f"'{name}' ({type(module).__name__}) has no state {self._state!r}: {'h or c' if is_lstm else 'h'} can be asked for."
             )
+        if has_states(module) and has_own_forward(module):
+            raise UnsupportedError(f"'{name}' is a {type(module).__name__} with a forward of its own, whose recurrence is not known.")
         if not has_states(module):
             handle = module.register_forward_hook(lambda _, args, value: self._nudged(value))
             undo: Callable[[], Any] = handle.remove
@@ -76,6 +78,8 @@ class Nudges:
         """A layer's value, of which the first tensor is nudged."""
         if isinstance(value, tuple):
             return (self._nudged(value[0]), *value[1:])
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise UnsupportedError(f"The layer gives a {type(value).__name__}, whose derivative can't be had.")
         return value + self._new(value)
 
     def _cell(self, module: Any) -> Callable[..., Any]:
@@ -93,6 +97,10 @@ class Nudges:
     def _stack(self, module: Any, wanted: int) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             fed, hx = arguments(*args, **kwargs)
+            if isinstance(fed, Tensor) and fed.dim() == 2:  # one sequence without a sample axis
+                axis = 0 if module.batch_first else 1
+                value, final = forward(fed.unsqueeze(axis), each(hx, lambda part: part[:, None]))
+                return value.squeeze(axis), each(final, lambda part: part[:, 0])
             finals = []
             for layer in range(module.num_layers):
                 run = self._stepwise(module, layer) if layer == wanted else alone(module, layer)
@@ -160,11 +168,16 @@ def score_of(output: Any, target: Target, n_samples: int) -> Tensor:
         There is none.
     """
     if callable(target):
-        score = target(output)
+        try:
+            score = target(output)
+        except Exception as error:
+            raise ModelError(f"The target raised {type(error).__name__}: {error}") from error
         if not isinstance(score, Tensor) or score.shape != (n_samples,):
             shape = f"a tensor of shape {tuple(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
             raise ModelError(f"The target gave {shape}: expected one score for each of the {n_samples} samples.")
         return score
+    if not isinstance(target, int | np.integer):
+        raise ModelError(f"The target is {target!r}: expected the position of an output, or a function of what the model gives.")
     first = output[0] if isinstance(output, tuple | list) else output
     if not isinstance(first, Tensor) or first.dim() != 2 or not -first.shape[1] <= target < first.shape[1]:
         shape = f"of shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(first).__name__}"
@@ -172,8 +185,18 @@ def score_of(output: Any, target: Target, n_samples: int) -> Tensor:
     return first[:, target]
 
 
-def derivatives(score: Tensor, wanted: Mapping[str, Sequence[Tensor]]) -> dict[str, list[np.ndarray]]:
-    """The derivative of each sample's score; zeros where it does not depend on what is asked for."""
+def derivatives(
+    score: Tensor, wanted: Mapping[str, Sequence[Tensor]], as_numpy: Callable[[Tensor], np.ndarray]
+) -> dict[str, list[np.ndarray]]:
+    """The derivative of each sample's score; zeros where it does not depend on what is asked for.
+
+    Raises
+    ------
+    UnsupportedError
+        It has none.
+    """
+    if not score.requires_grad:
+        raise UnsupportedError("The score has no derivative: the target, or the model, cuts it off (argmax, detach, no_grad).")
     flat = [tensor for tensors in wanted.values() for tensor in tensors]
     found = iter(torch.autograd.grad(score.sum(), flat, allow_unused=True, materialize_grads=True))
-    return {way: [next(found).detach().cpu().numpy() for _ in tensors] for way, tensors in wanted.items()}
+    return {way: [as_numpy(next(found)) for _ in tensors] for way, tensors in wanted.items()}

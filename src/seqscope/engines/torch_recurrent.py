@@ -111,7 +111,7 @@ def _forward(module: nn.Module, names: Mapping[int, str], seen: Mapping[str, Wat
 
     def of_cell(input: Tensor, hx: Any = None) -> Any:
         value = plain(input, hx)
-        seen[names[0]].steps.append((module, *(_each(part, torch.clone) for part in (input, hx, value))))  # the model may write over them
+        seen[names[0]].steps.append((module, *(each(part, torch.clone) for part in (input, hx, value))))  # the model may write over them
         return value
 
     def of_stack(*args: Any, **kwargs: Any) -> Any:
@@ -142,14 +142,14 @@ def _run_stack(module: Any, plain: Any, wanted: Any, input: Any, hx: Any) -> tup
     """What a recurrent module gives for these arguments, and the states of its wanted layers, (time, sample, unit)."""
     if isinstance(input, Tensor) and input.dim() == 2:  # one sequence without a sample axis
         (value, final), found = _run_stack(
-            module, plain, wanted, input.unsqueeze(_sample_axis(module)), _each(hx, lambda part: part[:, None])
+            module, plain, wanted, input.unsqueeze(_sample_axis(module)), each(hx, lambda part: part[:, None])
         )
         single = {
             layer: {way: _each_of(states, lambda part: part.squeeze(-2)) for way, states in ways.items()} for layer, ways in found.items()
         }
-        return (value.squeeze(_sample_axis(module)), _each(final, lambda part: part[:, 0])), single
+        return (value.squeeze(_sample_axis(module)), each(final, lambda part: part[:, 0])), single
     found, finals, fed = {}, [], input
-    written = _has_own_forward(module)
+    written = has_own_forward(module)
     if written and module.num_layers > 1:
         raise LayerError(
             f"is a {type(module).__name__} with a forward of its own and {module.num_layers} layers, whose states can't be told"
@@ -167,7 +167,7 @@ def _run_stack(module: Any, plain: Any, wanted: Any, input: Any, hx: Any) -> tup
     return (fed, torch.cat(finals) if isinstance(finals[0], Tensor) else tuple(map(torch.cat, zip(*finals, strict=True)))), found
 
 
-def _has_own_forward(module: nn.Module) -> bool:
+def has_own_forward(module: nn.Module) -> bool:
     """Whether somebody wrote the module a forward, which may do anything."""
     return not str(getattr(type(module).forward, "__module__", "")).startswith("torch.nn.")
 
@@ -176,7 +176,7 @@ def _sample_axis(module: Any) -> int:
     return 0 if module.batch_first else 1
 
 
-def _each(state: Any, change: Any) -> Any:
+def each(state: Any, change: Any) -> Any:
     """A state, which may be None, a tensor, or a pair of them, with each tensor changed."""
     if state is None:
         return None
@@ -250,7 +250,7 @@ class _Layer:
             return
         rows = torch.linspace(0, x.shape[1] - 1, min(_ROWS_CHECKED, x.shape[1])).long().to(x.device)
         few = x[:, rows]
-        own, _ = self._run(few.transpose(0, 1) if self._module.batch_first else few, _each(state, lambda part: part[:, rows]))
+        own, _ = self._run(few.transpose(0, 1) if self._module.batch_first else few, each(state, lambda part: part[:, rows]))
         _compare("h", steps_of(own, batch_first=self._module.batch_first)[0], h[:, rows], narrowed=5)
         _sound[self._module][self._layer] = weights, len(x)
 

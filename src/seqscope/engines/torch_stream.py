@@ -53,6 +53,7 @@ class TorchStepper:
         self._module = parts.pop("")
         self._device = None if like is None else like.device
         self._dtype = torch.float32 if like is None else like.dtype
+        self.dtype = str(self._dtype).removeprefix("torch.")
         self._captured: dict[str, list[Tensor]] = {}
         self._lengths = torch.ones(0)
         self._carry = _Carry()
@@ -95,9 +96,9 @@ class TorchStepper:
 
         return as_numpy(tensor)
 
-    def as_native(self, array: np.ndarray) -> Tensor:
+    def as_native(self, array: np.ndarray, like: Tensor) -> Tensor:
         """A tensor of an array."""
-        return torch.tensor(array, dtype=self._dtype, device=self._device)
+        return torch.tensor(array, dtype=like.dtype, device=like.device)
 
 
 def _copies(module: nn.Module, names: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
@@ -108,7 +109,12 @@ def _copies(module: nn.Module, names: Mapping[str, nn.Module]) -> dict[str, nn.M
     UnsupportedError
         The module can't be copied.
     """
-    shared = {id(parameter): parameter for parameter in module.parameters()}
+    shared: dict[int, Tensor] = {id(parameter): parameter for parameter in module.parameters()}
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):  # its statistics are weights that training sets
+            shared |= {id(buffer): buffer for buffer in part.buffers(recurse=False)}
+        kept = [value for value in vars(part).values() if isinstance(value, Tensor) and value.grad_fn is not None]
+        shared |= {id(tensor): tensor.detach().clone() for tensor in kept}  # what it keeps of its last call hangs on a graph
     try:
         made: dict[str, nn.Module] = copy.deepcopy({"": module, **names}, shared)
     except Exception as error:
@@ -153,7 +159,15 @@ class _Begun:
             self._gates[key] = gates
 
     def states(self, name: str) -> States:
-        """All states of a recurrent layer after the step; the gates are computed now."""
+        """All states of a recurrent layer after the step; the gates are computed now.
+
+        Raises
+        ------
+        UnsupportedError
+            It was called several times.
+        """
+        if f"{name} (call 2)" in self.after:
+            raise UnsupportedError(f"'{name}' is called several times in a step, so its states can't be shown: `activations` can.")
         return self.after[name] | self._gates[name]()
 
 
@@ -186,6 +200,8 @@ def _let_carry(name: str, module: nn.Module, carry: _Carry) -> None:
     elif isinstance(module, nn.Conv1d) and module.kernel_size[0] > 1:
         _refuse_convolution(name, module)
         vars(module)["forward"] = _convolution(name, module, carry)
+    elif isinstance(module, nn.ConvTranspose1d | nn.InstanceNorm1d):
+        raise UnsupportedError(f"The model can't be streamed: '{name}' ({type(module).__name__}) needs several steps of its input at once.")
 
 
 def _stack(name: str, module: Any, carry: _Carry) -> Callable[..., Any]:
