@@ -227,6 +227,33 @@ def states_rows(engine: str, grid: list[Size], rounds: int) -> list[list[str]]:
     return rows
 
 
+def ways_rows(rounds: int) -> list[list[str]]:
+    """For each kind and number of rows, how long torch's loop takes in parts of the fused pass with the product behind it."""
+    import torch
+    from torch import nn
+
+    from seqscope import cells
+    from seqscope.engines.torch_cells import by_loop, by_product, weights_of
+
+    rows = []
+    for kind in ("LSTM", "GRU", "RNN"):
+        for units in (100, 512):
+            figures = []
+            for batch in (1, 8, 16, 24, 32, 48, 64, 96):
+                module, x = getattr(nn, kind)(N_CHANNELS, units).eval(), torch.randn(100, batch, N_CHANNELS)
+                weights = weights_of(module)
+                state = cells.zero_state(weights, lambda size, batch=batch: torch.zeros(batch, size))
+                with torch.no_grad():
+                    actions = {
+                        "loop": lambda w=weights, x=x, s=state: by_loop(w, x, s),
+                        "product": lambda m=module, w=weights, x=x, s=state: by_product(w, x, m(x)[0], s),
+                    }
+                    found = in_turn(actions, rounds, 3)
+                figures.append(f"{ratio(found['loop'], found['product']):.2f}")
+            rows.append([kind, str(units), *figures])
+    return rows
+
+
 # Streaming
 
 
@@ -388,6 +415,8 @@ def run_engine(engine: str, threads: int, options: argparse.Namespace) -> None:
     headings = ["engine", "fastest step, us", "seqscope / fastest", "with output read", "predict / fastest", "predict / seqscope"]
     show(f"{engine}, {threads} thread(s): one step", headings, [stream_row(engine, options.rounds)])
     if engine == "torch" and not options.stream_only:
+        headings = ["layer", "units", *(f"{batch} rows" for batch in (1, 8, 16, 24, 32, 48, 64, 96))]
+        show(f"torch, {threads} thread(s): the loop in parts of pass and product, 100 steps", headings, ways_rows(options.rounds))
         rows = [[name, f"{peak_megabytes(name):.0f}"] for name in ("bare", "hand", "seqscope")]
         show("torch: LSTM(12, 100), 64 x 1,000 steps, 154 MB of states", ["", "peak over what was held, MB"], rows)
 

@@ -144,10 +144,12 @@ def choose_recurrent(layers: str | Sequence[str] | None, engine: Engine) -> Want
         raise UnsupportedError(f"The states of {engine.framework} models can't be read yet.")
     parts = engine.recurrent_parts
     if layers is None:
+        untold = " ".join(f"The states of '{name}' can't be told: {reason}." for name, reason in engine.stateless.items())
         if not parts:
-            raise UnsupportedError(
-                f"{engine.model_name} has no recurrent layer, so no states: `activations` gives what its layers put out."
-            )
+            none = f"{engine.model_name} has no recurrent layer, so no states: `activations` gives what its layers put out."
+            raise UnsupportedError(untold or none)
+        if untold:
+            warnings.warn(f"Left out: {untold}", stacklevel=4)
         return Wanted(_each_once([layer.name for layer in engine.layers if layer.name in parts], parts), one=False, by_name=False)
     names = [layers] if isinstance(layers, str) or not isinstance(layers, Iterable) else list(layers)
     if not names:

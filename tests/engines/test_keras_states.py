@@ -580,3 +580,16 @@ def test_model_is_left_as_it_was():
     for part, held in parts:
         assert {name for name, value in part.__dict__.items() if name != "_called" and value is not held.get(name)} == set()
     np.testing.assert_array_equal(ops.convert_to_numpy(model(np.stack(data(6, 6)))), output)
+
+
+def test_layer_whose_states_cannot_be_told_is_left_out_with_a_warning_or_refused_where_it_is_the_only_one():
+    class Odd(kl.SimpleRNNCell):
+        def call(self, x, states, training=False):
+            return super().call(x, states, training=training)
+
+    both = keras.Sequential([keras.Input((None, 3)), kl.RNN(Odd(4), return_sequences=True, name="odd"), kl.GRU(5, name="gru")])
+    with pytest.warns(UserWarning, match=r"Left out: The states of 'odd' can't be told: its cell is a Odd"):
+        assert set(sq.Scope(both).states(np.zeros((2, 4, 3), np.float32)).children) == {"gru"}
+    alone = keras.Sequential([keras.Input((None, 3)), kl.RNN(Odd(4), name="odd")])
+    with pytest.raises(sq.errors.UnsupportedError, match="its cell is a Odd"):
+        sq.Scope(alone).states(np.zeros((2, 4, 3), np.float32))

@@ -187,6 +187,22 @@ class HasStates(Protocol):
 Target = int | Callable[[Any], Any]
 
 
+def score_by_function(target: Target, output: Any) -> Any:
+    """What a target that is no position makes of what a model gives.
+
+    Raises
+    ------
+    ModelError
+        It is no function, or it raised.
+    """
+    if not callable(target):
+        raise ModelError(f"The target is {target!r}: expected the position of an output, or a function of what the model gives.")
+    try:
+        return target(output)
+    except Exception as error:
+        raise ModelError(f"The target raised {type(error).__name__}: {error}") from error
+
+
 @dataclass(frozen=True)
 class Gradient:
     """Scores and their derivatives.

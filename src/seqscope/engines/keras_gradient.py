@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from seqscope.engines.base import BACKWARD, FORWARD, STATES, Gradient, Target
+from seqscope.engines.base import BACKWARD, FORWARD, STATES, Gradient, Target, score_by_function
 from seqscope.engines.keras_backends import Backend
 from seqscope.engines.keras_layers import Described
 from seqscope.engines.keras_pass import Job, Passes
@@ -147,16 +147,11 @@ def _score_of(output: Any, target: Target, n_samples: int | None) -> Any:
     ModelError
         There is none.
     """
-    if callable(target):
-        try:
-            score = target(output)
-        except Exception as error:
-            raise ModelError(f"The target raised {type(error).__name__}: {error}") from error
+    if not isinstance(target, int | np.integer):
+        score = score_by_function(target, output)
         if not keras.ops.is_tensor(score) or len(score.shape) != 1 or (n_samples is not None and score.shape[0] not in (None, n_samples)):
             raise ModelError(f"The target gave {_in_words(score)}: expected one score for each sample.")
         return score
-    if not isinstance(target, int | np.integer):
-        raise ModelError(f"The target is {target!r}: expected the position of an output, or a function of what the model gives.")
     first = output[0] if isinstance(output, tuple | list) else output
     if not keras.ops.is_tensor(first) or len(first.shape) != 2 or not -first.shape[1] <= target < first.shape[1]:
         raise ModelError(f"There is no output {target} in what the model gives, {_in_words(first)}: expected (sample, output).")

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from seqscope import cells
-from seqscope.engines.base import BACKWARD, FORWARD, Target
+from seqscope.engines.base import BACKWARD, FORWARD, Target, score_by_function
 from seqscope.engines.torch_cells import WITH_GRADIENTS, States, Tensor, weights_of
 from seqscope.engines.torch_recurrent import each, has_own_forward, has_states, initial_state, steps_of, turned
 from seqscope.engines.torch_stack import alone, arguments, state_of
@@ -167,17 +167,12 @@ def score_of(output: Any, target: Target, n_samples: int) -> Tensor:
     ModelError
         There is none.
     """
-    if callable(target):
-        try:
-            score = target(output)
-        except Exception as error:
-            raise ModelError(f"The target raised {type(error).__name__}: {error}") from error
+    if not isinstance(target, int | np.integer):
+        score = score_by_function(target, output)
         if not isinstance(score, Tensor) or score.shape != (n_samples,):
             shape = f"a tensor of shape {tuple(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
             raise ModelError(f"The target gave {shape}: expected one score for each of the {n_samples} samples.")
         return score
-    if not isinstance(target, int | np.integer):
-        raise ModelError(f"The target is {target!r}: expected the position of an output, or a function of what the model gives.")
     first = output[0] if isinstance(output, tuple | list) else output
     if not isinstance(first, Tensor) or first.dim() != 2 or not -first.shape[1] <= target < first.shape[1]:
         shape = f"of shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(first).__name__}"
