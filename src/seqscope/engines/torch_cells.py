@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,8 +23,11 @@ States = dict[str, Tensor]
 # Steps whose gates are computed together, so that they stay in the cache.
 _BLOCK = 64
 
-# From so many rows on the loop is faster on a CPU.
-_ROWS_FOR_LOOP = {"lstm": 48, "gru": 24, "rnn": 24}
+# From so many rows on the loop is faster on a CPU: for few units, and from `_MANY_UNITS` on.
+_ROWS_FOR_LOOP = {"lstm": (56, 24), "gru": (24, 8), "rnn": (12, 6)}
+_MANY_UNITS = 256
+
+_NUMPY_TYPES = {torch.float32: np.float32, torch.float64: np.float64}
 
 _BENT = {"tanh": torch.tanh_, "sigmoid": torch.sigmoid_, "relu": torch.relu_}
 _APPLIED = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
@@ -80,8 +84,8 @@ IN_PLACE, WITH_GRADIENTS = InPlace(), WithGradients()
 def by_loop(weights: CellWeights, x: Tensor, state: Mapping[str, Tensor]) -> States:
     """Every state at every step, in one pass: (time, sample, unit), from x (time, sample, channel)."""
     n_steps, n_rows, _ = x.shape
-    pre = x.new_empty(n_steps, n_rows, len(weights.bias))
-    kept = {name: x.new_empty(n_steps, *value.shape) for name, value in state.items()}
+    pre = _empty(x, n_steps, n_rows, len(weights.bias))
+    kept = {name: _empty(x, n_steps, *value.shape) for name, value in state.items()}
     now = dict(state)
     for start in range(0, n_steps, _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -97,10 +101,10 @@ def by_product(weights: CellWeights, x: Tensor, h: Tensor, state: Mapping[str, T
     """The same where h is known at every step, (time, sample, unit)."""
     n_steps, n_rows, _ = x.shape
     before = torch.cat([state["h"][None], h[:-1]])
-    pre = x.new_empty(n_steps, n_rows, len(weights.bias))
+    pre = _empty(x, n_steps, n_rows, len(weights.bias))
     found: States = {"h": h}
     if weights.kind == "lstm":
-        found["c"] = x.new_empty(n_steps, n_rows, weights.n_units)
+        found["c"] = _empty(x, n_steps, n_rows, weights.n_units)
         c = state["c"]
     for start in range(0, n_steps, _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -114,12 +118,20 @@ def by_product(weights: CellWeights, x: Tensor, h: Tensor, state: Mapping[str, T
     return found | _columns(weights, pre)
 
 
-def loop_is_faster(kind: str, x: Tensor) -> bool:
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """Fresh memory. NumPy asks the system for large pages, which are touched for the first time in half the time that torch's take."""
+    if like.is_cuda or like.dtype not in _NUMPY_TYPES:
+        return like.new_empty(shape)
+    return torch.from_numpy(np.empty(shape, _NUMPY_TYPES[like.dtype]))
+
+
+def loop_is_faster(weights: CellWeights, x: Tensor) -> bool:
     """Whether the loop beats the fused kernel followed by the product, for x (time, sample, channel) (`benchmarks/states.py`).
 
-    The more rows, the less the loop's calls weigh; on a GPU each call costs more than the product of all steps.
+    The more rows and units, the less the loop's calls weigh; on a GPU each call costs more than the product of all steps.
     """
-    return not x.is_cuda and x.shape[1] >= _ROWS_FOR_LOOP[kind]
+    few, many = _ROWS_FOR_LOOP[weights.kind]
+    return not x.is_cuda and x.shape[1] >= (many if weights.n_units >= _MANY_UNITS else few)
 
 
 def _project(weights: CellWeights, x: Tensor, into: Tensor) -> Tensor:

@@ -207,8 +207,7 @@ class _Layer:
         """Its value, its final state, and its states by direction, (time, sample, unit)."""
         x, lengths = steps_of(fed, batch_first=self._module.batch_first)
         initial = {way: initial_state(self._weights[way], place, state, x) for place, way in enumerate(self._ways)}
-        kind = self._weights[self._ways[0]].kind
-        if lengths is None and not self._written and loop_is_faster(kind, x):
+        if lengths is None and not self._written and loop_is_faster(self._weights[self._ways[0]], x):
             with contextlib.suppress(LayerError):  # where rounding grows from step to step, each step has to start from the layer's own h
                 return self._by_loop(x, state, initial)
         value, final = self._run(fed, state)
