@@ -287,8 +287,8 @@ class KerasEngine:
         if not found.outputs:
             raise ModelError("The model gave nothing that holds a tensor.")
         captured: dict[str, list[np.ndarray]] = {}
-        for address, tensor in found.seen:
-            captured.setdefault(address, []).append(self._to_array(tensor))
+        for address, array in found.arrays(self._to_array):
+            captured.setdefault(address, []).append(array)
         dims = {address: _dims_of(address, calls[0].ndim) for address, calls in captured.items() if address.partition(" (")[1]}
         return Forward(self._to_array(found.outputs[0]), len(found.outputs), captured, found.drew_noise, looped, dims)
 

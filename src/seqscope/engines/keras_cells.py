@@ -31,8 +31,11 @@ _KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("SimpleRNNCell", "rnn", ("a",)),
 )
 
-# What is given to whoever wants states: the name of one ("c", "[backward][c]") and its tensor.
-Keep = Callable[[str, Any], None]
+# Which columns of a tensor are which state.
+Columns = Mapping[str, slice]
+# What is given to whoever wants states: a place, a tensor, and the places of its columns.
+Keep = Callable[[str, Any, Columns], None]
+NO_NUDGES: Mapping[str, Any] = MappingProxyType({})
 
 
 class _Ops:
@@ -167,14 +170,15 @@ def _plain(value: Any, cell: Any) -> Any:
 
 
 @contextlib.contextmanager
-def showing(layer: Any, keep: Keep, nudges: Mapping[str, Any] = MappingProxyType({}), *, careful: bool = False) -> Iterator[None]:
+def showing(layer: Any, keep: Keep, nudges: Mapping[str, Any] = NO_NUDGES, *, careful: bool = False) -> Iterator[None]:
     """Let a recurrent layer, or both of a bidirectional one, hand over all its states at each call.
 
     Parameters
     ----------
-    keep : function of (place, tensor)
-        Gets each state, (sample, time, unit) in input time, with its place: "[c]", "[backward][c]", and ".1[c]" for the second of stacked
-        cells; and what they were before the first step, "[c0]", (sample, unit).
+    keep : function of (place, tensor, columns)
+        Gets all states of a layer at every step side by side, (sample, time, state x unit) in input time, with the columns of each by its
+        place: "[c]", "[backward][c]", and ".1[c]" for the second of stacked cells (they are taken apart where that costs nothing); and
+        what the states were before the first step, "[c0]", (sample, unit), without columns.
     nudges : dict of tensors (sample, time, unit), optional
         What is added to the states at these places.
     careful : bool
@@ -193,9 +197,12 @@ def showing(layer: Any, keep: Keep, nudges: Mapping[str, Any] = MappingProxyType
 def _under_way(keep: Keep, way: str) -> Keep:
     """What takes in the states of one direction."""
 
-    def keep_in(place: str, tensor: Any) -> None:
+    def under_way(place: str) -> str:
         part, _, state = place.partition("[")
-        keep(f"{part}[{way}][{state}", tensor)
+        return f"{part}[{way}][{state}"
+
+    def keep_in(place: str, tensor: Any, columns: Columns) -> None:
+        keep(under_way(place), tensor, {under_way(of): where for of, where in columns.items()})
 
     return keep_in
 
@@ -207,11 +214,9 @@ def _showing_one(layer: Any, keep: Keep, nudges: Mapping[str, Any], careful: boo
         shown = _Shown(cells_of(layer), nudges, careful)
         with replaced(layer, "cell", shown), replaced(layer, "return_sequences", True):
             last, steps, states = kl.RNN.inner_loop(layer, shown.side_by_side(sequences, mask), initial_state, None, training)
-        before = iter(keras.tree.flatten(initial_state))
-        for part, name, as_run in shown.split(steps):
-            keep(f"{part}[{name}]", ops.flip(as_run, axis=1) if layer.go_backwards else as_run)
-            if name in ("h", "c"):
-                keep(f"{part}[{name}0]", next(before))
+        keep("[]", ops.flip(steps, axis=1) if layer.go_backwards else steps, shown.places)
+        for place, tensor in zip(shown.carried, keras.tree.flatten(initial_state), strict=True):
+            keep(place.replace("]", "0]"), tensor, {})
         last, steps = last[..., shown.place_of_output], steps[..., shown.place_of_output]
         if mask is not None and layer.zero_output_for_mask:
             there = ops.cast(ops.flip(mask, axis=1) if layer.go_backwards else mask, steps.dtype)[..., None]
@@ -290,6 +295,12 @@ class _Shown:
         """The columns that the layer itself gives: h of the last cell."""
         return next(columns for place, name, columns in self._columns if place == len(self._cells) - 1 and name == "h")
 
-    def split(self, steps: Any) -> list[tuple[str, str, Any]]:
-        """The states of each cell: the part that it is (".1", or "" where there is one), the state's name, and its steps."""
-        return [(self._parts[place], name, steps[..., columns]) for place, name, columns in self._columns]
+    @property
+    def places(self) -> dict[str, slice]:
+        """The columns of each state of each cell: ".1[c]", or "[c]" where there is one cell."""
+        return {f"{self._parts[place]}[{name}]": columns for place, name, columns in self._columns}
+
+    @property
+    def carried(self) -> list[str]:
+        """The states that are carried from step to step, in Keras' order."""
+        return [f"{self._parts[place]}[{name}]" for place, name, _ in self._columns if name in ("h", "c")]

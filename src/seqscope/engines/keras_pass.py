@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
+import numpy as np
 
 from seqscope.engines.base import STATES, WEIGHTS, StandIn
 from seqscope.engines.keras_backends import Backend, Body, Shape
@@ -51,6 +52,16 @@ class Found:
     outputs: list[Any]
     seen: list[tuple[str, Any]]
     drew_noise: bool
+    columns: Mapping[str, Mapping[str, slice]] = field(default_factory=dict)
+
+    def arrays(self, to_array: Callable[[Any], np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+        """Every value by its address, those that came side by side taken apart as views."""
+        for address, tensor in self.seen:
+            array = to_array(tensor)
+            if address in self.columns:
+                yield from ((of, array[..., where]) for of, where in self.columns[address].items())
+            else:
+                yield address, array
 
 
 class Passes:
@@ -83,7 +94,7 @@ class Passes:
             else:
                 compiled = self._compiled(job, described, variables, free, (str(batch.dtype), len(batch.shape)))
                 (outputs, seen), notes = compiled(values, batch, lengths)
-        return Found(outputs, list(zip(notes.seen, seen, strict=True)), notes.drew_noise)
+        return Found(outputs, list(zip(notes.seen, seen, strict=True)), notes.drew_noise, notes.columns)
 
     def _compiled(self, job: Job, described: Described, variables: Sequence[Any], free: Shape | None, kind: Any) -> _Compiled:
         def make() -> _Compiled:
@@ -137,7 +148,7 @@ class Passes:
                 outputs = by_place(self.call(self.model, batch, lengths), lambda value: value if keras.ops.is_tensor(value) else None)
                 after = [scope.get_current_value(seed) for seed in described.seeds]
             notes.n_traces += 1
-            notes.seen = tuple(address for address, _ in watch.seen)
+            notes.seen, notes.columns = tuple(address for address, _ in watch.seen), watch.columns
             notes.drew_noise = any(old is not new for old, new in zip(before, after, strict=True))
             return list(outputs.values()), [tensor for _, tensor in watch.seen]
 
@@ -149,6 +160,7 @@ class _Notes:
     """What a trace found out besides tensors."""
 
     seen: tuple[str, ...] = ()
+    columns: Mapping[str, Mapping[str, slice]] = field(default_factory=dict)
     drew_noise: bool = False
     n_traces: int = 0
 

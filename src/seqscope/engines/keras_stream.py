@@ -102,6 +102,7 @@ class KerasStepper:
         lengths, before, anew = more
         carry = _Carry(None if before is None else dict(zip(self._keys, before, strict=True)), anew)
         watch = self._passes.watch(self._job, self._described, lengths)
+        watch.apart = True
         with self._passes.stateless(self._described, self._variables, values), watching(watch), carry.put_in(self._layers):
             given = self._passes.call(self._passes.model, batch, lengths)
         outputs = by_place(given, lambda value: value if ops.is_tensor(value) else None)

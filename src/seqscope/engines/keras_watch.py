@@ -40,6 +40,10 @@ class Watch:
         The recurrent layers whose states have to come from their own cells.
     nudges : dict of dicts of tensors
         What is added to what layers give, by name; to a recurrent layer's states, by place (see `keras_cells.showing`); else under "".
+    apart : bool
+        Whether the states of a layer are seen one by one; else side by side, which saves copies.
+    columns : dict of dicts of slices
+        What is seen side by side: which columns of it are what.
     seen : list of (address, tensor)
         In the order in which the layers ran.
     """
@@ -53,6 +57,8 @@ class Watch:
     as_numpy: Callable[[Any], np.ndarray]
     careful: Collection[str] = ()
     nudges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    apart: bool = False
+    columns: dict[str, keras_cells.Columns] = field(default_factory=dict)
     seen: list[tuple[str, Any]] = field(default_factory=list)
 
 
@@ -86,10 +92,20 @@ def _keep(address: str, watch: Watch) -> Callable[[Any], None]:
 def _keep_states(name: str, parts: Sequence[str], watch: Watch) -> keras_cells.Keep:
     """What takes a layer's states in: those of the wanted parts."""
 
-    def keep(place: str, tensor: Any) -> None:
+    def address(place: str) -> str | None:
         part, bracket, rest = place.partition("[")
-        if f"{name}{part}" in parts:
-            watch.seen.append((f"{name}{part}{STATES}{bracket}{rest}", tensor))
+        return f"{name}{part}{STATES}{bracket}{rest}" if f"{name}{part}" in parts else None
+
+    def keep(place: str, tensor: Any, columns: keras_cells.Columns) -> None:
+        wanted = {of: where for at, where in columns.items() if (of := address(at)) is not None}
+        if wanted and watch.apart:
+            watch.seen.extend((of, tensor[..., where]) for of, where in wanted.items())
+        elif wanted:
+            whole = f"{name}{STATES}{place}"
+            watch.columns[whole] = wanted
+            watch.seen.append((whole, tensor))
+        elif not columns and (alone := address(place)) is not None:
+            watch.seen.append((alone, tensor))
 
     return keep
 
