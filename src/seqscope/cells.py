@@ -88,6 +88,8 @@ class CellWeights:
         Of an LSTM whose h is projected.
     activation, recurrent_activation : str or function
         The bends of candidate and state, and of the gates: a name of `ACTIVATIONS`, or a function of the framework's own.
+    hidden_parts : pair of tensors or None
+        Of a GRU, `hidden` cut into that of the gates and that of the candidate, where to cut it at every step would cost a copy.
     """
 
     kind: str
@@ -98,6 +100,7 @@ class CellWeights:
     projection: Tensor | None = None
     activation: str | Elementwise = "tanh"
     recurrent_activation: str | Elementwise = "sigmoid"
+    hidden_parts: tuple[Tensor, Tensor] | None = None
 
     @property
     def n_units(self) -> int:
@@ -132,8 +135,9 @@ def gates(weights: CellWeights, a: Tensor, h: Tensor, ops: Ops) -> dict[str, Ten
             opened = ops.bent(inner, a[:, : 3 * n])
             return {"i": opened[:, :n], "f": opened[:, n : 2 * n], "g": ops.bent(outer, a[:, 3 * n :]), "o": opened[:, 2 * n :]}
         case "gru":
-            opened = ops.bent(inner, ops.add_product(a[:, : 2 * n], h, weights.hidden[:, : 2 * n]))
-            r, into_n, of_h = opened[:, :n], a[:, 2 * n :], weights.hidden[:, 2 * n :]
+            of_gates, of_h = weights.hidden_parts or (weights.hidden[:, : 2 * n], weights.hidden[:, 2 * n :])
+            opened = ops.bent(inner, ops.add_product(a[:, : 2 * n], h, of_gates))
+            r, into_n = opened[:, :n], a[:, 2 * n :]
             if weights.reset_bias is None:
                 into_n = ops.add_product(into_n, r * h, of_h)
             else:

@@ -105,13 +105,15 @@ def weights_of(cell: Any) -> CellWeights:
         n = 2 * cell.units
         bias, reset_bias = ops.concatenate([own[:n] + other[:n], own[n:]]), other[n:]
     inner = getattr(cell, "recurrent_activation", None)
-    return CellWeights(kind, kernel, recurrent, bias, reset_bias, None, cell.activation, inner or cell.activation)
+    parts = (recurrent[:, : 2 * cell.units], recurrent[:, 2 * cell.units :]) if kind == "gru" else None
+    return CellWeights(kind, kernel, recurrent, bias, reset_bias, None, cell.activation, inner or cell.activation, parts)
 
 
 def as_arrays(cell: Any) -> CellWeights:
     """The weights of a cell as NumPy arrays, its activations by name where they have one."""
     weights = weights_of(cell).mapped(ops.convert_to_numpy)
-    return replace(weights, activation=_named(weights.activation), recurrent_activation=_named(weights.recurrent_activation))
+    activation, inner = _named(weights.activation), _named(weights.recurrent_activation)
+    return replace(weights, activation=activation, recurrent_activation=inner, hidden_parts=None)
 
 
 def _named(function: Any) -> str | Elementwise:
