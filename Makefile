@@ -20,6 +20,7 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt -r benchmarks/peers.txt
 	$(BIN)/python benchmarks/activations.py
+	$(BIN)/python benchmarks/states.py
 
 setup: $(STAMP)
 
