@@ -70,7 +70,7 @@ def activations(
     sequence, time, _ = as_lines(x)
     layer, steps, units = as_lines(a)
     layer = layer if unit is None else choose(layer, units, unit)
-    one_clock = _one_clock(sequence.coords[style.clock(sequence, time)], layer.coords[style.clock(layer, steps)])
+    one_clock = have_one_clock(sequence.coords[style.clock(sequence, time)], layer.coords[style.clock(layer, steps)])
     figure = style.new_figure(figure, (8.0, 7.0))
     above, below = figure.subplots(2, 1, sharex=one_clock, height_ratios=[1.0, 1.8])
     series(sequence, ax=above)
@@ -89,7 +89,7 @@ def activations(
     return {"input": above, "activations": below}
 
 
-def _one_clock(of_input: xr.DataArray, of_layer: xr.DataArray) -> bool:
+def have_one_clock(of_input: xr.DataArray, of_layer: xr.DataArray) -> bool:
     """Whether both count the same time, and both in dates, in spans of time or in numbers."""
     one_kind = all((of_input.dtype.kind == kind) == (of_layer.dtype.kind == kind) for kind in "mM")
     return of_input.name == of_layer.name and one_kind

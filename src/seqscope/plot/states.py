@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from seqscope import labelled
 from seqscope.errors import DataError
 from seqscope.plot import style
-from seqscope.plot.activations import _one_clock
+from seqscope.plot.activations import have_one_clock
 from seqscope.plot.choice import Units, choose
 from seqscope.plot.series import MOST_OVERLAID, as_lines, name_lines, series
 from seqscope.plot.windows import mark_windows
@@ -147,7 +147,7 @@ def on_one_time(axes: list[Axes], sequence: xr.DataArray, time: str, layer: xr.D
     """
     steps = str(layer.dims[0])
     stamps = sequence.coords[style.clock(sequence, time)]
-    one_clock = _one_clock(stamps, layer.coords[style.clock(layer, steps)])
+    one_clock = have_one_clock(stamps, layer.coords[style.clock(layer, steps)])
     together = axes if one_clock else axes[1:]
     for ax in together[1:]:
         ax.sharex(together[0])
