@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from seqscope.cells import CellWeights
+from seqscope.engines.score import Target
 from seqscope.errors import MissingPackageError, ModelError, quoted, require
 from seqscope.layers import Layer
 
@@ -73,6 +74,11 @@ class Forward:
         Layers that were to be captured and can't be, and why: one that runs inside a loop of the framework's own.
     dims : dict of tuples
         What the axes of a captured value are by its kind, for states and attention weights: `sample`, `time`, `unit`.
+    through : str
+        The function that was looked through where logits were asked for: "softmax", "log_softmax", "sigmoid"; "" where the model does
+        not end in one, or where that can't be seen.
+    scores : array (sample,) or None
+        What a target that is a function made of what the model gave.
     """
 
     output: np.ndarray
@@ -81,6 +87,8 @@ class Forward:
     drew_noise: bool = False
     refused: Mapping[str, str] = field(default_factory=dict)
     dims: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    through: str = ""
+    scores: np.ndarray | None = None
 
 
 class Engine(Protocol):
@@ -118,6 +126,11 @@ class Engine(Protocol):
         """Whether every new shape of a batch costs a compilation."""
         ...
 
+    @property
+    def in_training(self) -> tuple[str, ...]:
+        """Batch norm and dropout layers that were found in training mode; a call sets that aside."""
+        ...
+
     def forward(
         self,
         batch: np.ndarray,
@@ -126,6 +139,8 @@ class Engine(Protocol):
         *,
         instead: Mapping[str, StandIn] | None = None,
         padded: bool = False,
+        logits: bool = False,
+        target: Callable[[Any], Any] | None = None,
     ) -> Forward:
         """Run the model once in evaluation mode, without gradients.
 
@@ -182,27 +197,6 @@ class HasStates(Protocol):
         ...
 
 
-# Which score is explained: the position of an output, or a function of what the model gives, as native tensors, that gives one score for
-# each sample.
-Target = int | Callable[[Any], Any]
-
-
-def score_by_function(target: Target, output: Any) -> Any:
-    """What a target that is no position makes of what a model gives.
-
-    Raises
-    ------
-    ModelError
-        It is no function, or it raised.
-    """
-    if not callable(target):
-        raise ModelError(f"The target is {target!r}: expected the position of an output, or a function of what the model gives.")
-    try:
-        return target(output)
-    except Exception as error:
-        raise ModelError(f"The target raised {type(error).__name__}: {error}") from error
-
-
 @dataclass(frozen=True)
 class Gradient:
     """Scores and their derivatives.
@@ -210,20 +204,36 @@ class Gradient:
     Attributes
     ----------
     score : array (sample,)
+        A final softmax, log-softmax or sigmoid is looked through, see `through`; what a function made is as it made it.
     gradients : dict of lists of arrays
         At the input: one array in the model's own layout, under "". At a layer: for each direction ("" where there is one) an array for
         each call; of a recurrent layer (sample, time, unit), of another one as the layer gives its value.
+    values : dict of lists of arrays
+        What the derivatives at a layer are with respect to, in the same form; empty at the input.
+    through : str
+        As in `Forward`.
     """
 
     score: np.ndarray
     gradients: dict[str, list[np.ndarray]]
+    values: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    through: str = ""
 
 
 @runtime_checkable
 class HasGradients(Protocol):
     """An engine that can differentiate. Optional."""
 
-    def gradient(self, batch: np.ndarray, lengths: np.ndarray, target: Target, layer: str | None = None, *, state: str = "h") -> Gradient:
+    def gradient(
+        self,
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        target: Target,
+        layer: str | None = None,
+        *,
+        state: str = "h",
+        replace: np.ndarray | None = None,
+    ) -> Gradient:
         """The derivative of each sample's score with respect to the input, or to what a layer gives.
 
         At a recurrent layer, or at a cell that the model loops over, it is the total derivative with respect to h_t (or c_t) at every
@@ -234,17 +244,21 @@ class HasGradients(Protocol):
         ----------
         batch, lengths
             As in `forward`.
+        target : int, Score, or function
+            The score, see `engines.score`: of the logit where it is one of the model's outputs.
         layer : str, optional
             A layer of `by_name`; default: the input.
         state : {"h", "c"}
             Which state of a recurrent layer.
+        replace : array, optional
+            The value that a layer which is not recurrent gives in this pass, with axes as the layer has them.
 
         Raises
         ------
         ModelError
             The framework refused the batch, or the target gives no score for each sample.
         UnsupportedError
-            The input is tokens and no layer is named, or the layer has no such state.
+            The input is tokens and no layer is named, the layer has no such state, or its value can't be replaced.
         """
         ...
 

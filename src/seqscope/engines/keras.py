@@ -17,7 +17,8 @@ import numpy as np
 
 from seqscope.cells import CellWeights
 from seqscope.engines import keras_attention, keras_backends, keras_cells, keras_gradient, keras_kinds
-from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn, Target
+from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn
+from seqscope.engines.score import Target
 from seqscope.engines.keras_layers import Described, describe
 from seqscope.engines.keras_pass import Call, Found, Job, Passes
 from seqscope.engines.keras_stream import KerasStepper

@@ -13,7 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from seqscope.engines.base import BACKWARD, FORWARD, STATES, Gradient, Target, score_by_function
+from seqscope.engines.base import BACKWARD, FORWARD, STATES, Gradient
+from seqscope.engines.score import Target, score_by_function
 from seqscope.engines.keras_backends import Backend
 from seqscope.engines.keras_layers import Described
 from seqscope.engines.keras_pass import Job, Passes

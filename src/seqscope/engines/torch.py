@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -19,9 +21,12 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from seqscope.cells import CellWeights
 from seqscope.engines import torch_attention, torch_cells, torch_gradient, torch_kinds, torch_reach, torch_recurrent
-from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn, Target
+from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn
 from seqscope.engines.places import by_place
+from seqscope.engines.score import Score, Target
+from seqscope.engines.torch_gradient import Replay
 from seqscope.engines.torch_kernels import kernel_of
+from seqscope.engines.torch_logits import LogitWatch
 from seqscope.engines.torch_stack import stack_layer, stack_names
 from seqscope.engines.torch_state import Pass, as_it_was, one_at_a_time, version_of
 from seqscope.engines.torch_stream import TorchStepper
@@ -37,6 +42,9 @@ Call = Callable[[nn.Module, torch.Tensor, torch.Tensor], Any]
 
 # Modules whose value is the first tensor that they give; the rest are states or weights, which have verbs of their own.
 _MAIN_FIRST = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+
+# Modules that compute something else in training mode.
+_DIFFERS_IN_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 # Modules that use their children without calling them, as any with parametrized weights does.
 _ATOMIC = (nn.MultiheadAttention, nn.RNNBase)
@@ -139,17 +147,22 @@ class TorchEngine:
         *,
         instead: Mapping[str, StandIn] | None = None,
         padded: bool = False,
+        logits: bool = False,
+        target: Callable[[Any], Any] | None = None,
     ) -> Forward:
         """Run the module once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
-        output, seen, drew = self._run(batch, lengths, capture, instead or {})
-        late = {value.layer for values in seen.values() for value in values if value.was_overwritten}
+        run = functools.partial(self._run, batch, lengths, capture, instead or {}, logits=logits, target=target)
+        found = run()
+        late = {value.layer for values in found.seen.values() for value in values if value.was_overwritten}
         if late:  # an operation in place came after the hook: run again and copy in the hook, from now on
             self._overwritten |= late
-            output, seen, drew = self._run(batch, lengths, capture, instead or {})
-        outputs = list(output.values())
-        arrays = {address: [as_numpy(value.tensor) for value in values] for address, values in seen.items()}
-        dims = {address: value.dims for address, values in seen.items() for value in values if value.dims is not None}
-        return Forward(as_numpy(outputs[0]), len(outputs), arrays, drew, dims=dims)
+            found = run()
+        arrays = {address: [as_numpy(value.tensor) for value in values] for address, values in found.seen.items()}
+        dims = {address: value.dims for address, values in found.seen.items() for value in values if value.dims is not None}
+        scores = None if found.scores is None else as_numpy(found.scores)
+        return Forward(
+            as_numpy(found.outputs[0]), len(found.outputs), arrays, found.drew_noise, dims=dims, through=found.through, scores=scores
+        )
 
     @cached_property
     def recurrent_parts(self) -> dict[str, tuple[str, ...]]:
@@ -162,6 +175,11 @@ class TorchEngine:
         return parts
 
     stateless: Mapping[str, str] = MappingProxyType({})
+
+    @property
+    def in_training(self) -> tuple[str, ...]:
+        """Batch norm and dropout modules in training mode."""
+        return tuple(name for name, module in self._modules.items() if module.training and isinstance(module, _DIFFERS_IN_TRAINING))
 
     @cached_property
     def attention_layers(self) -> tuple[str, ...]:
@@ -184,23 +202,43 @@ class TorchEngine:
         with as_it_was(self._module):
             return as_numpy(kernel_of(module)).copy()
 
-    def gradient(self, batch: np.ndarray, lengths: np.ndarray, target: Target, layer: str | None = None, *, state: str = "h") -> Gradient:
+    def gradient(
+        self,
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        target: Target,
+        layer: str | None = None,
+        *,
+        state: str = "h",
+        replace: np.ndarray | None = None,
+    ) -> Gradient:
         """The derivative of each sample's score (see `engines.base.HasGradients`)."""
-        if layer is not None and layer not in self.by_name:
-            raise LayerError(f"No layer is named '{layer}': {nearest(layer, self.by_name)}.")
-        with torch.inference_mode(mode=False), as_it_was(self._module), torch.enable_grad():
+        wanted = target.capture if isinstance(target, Score) else ""
+        for name in (layer, wanted.removesuffix(STATES)):
+            if name and name not in self.by_name and name not in self.recurrent_parts:
+                raise LayerError(f"No layer is named '{name}': {nearest(name, self.by_name)}.")
+        with torch.inference_mode(mode=False), as_it_was(self._module) as under_way, torch.enable_grad(), contextlib.ExitStack() as around:
             torch.backends.cudnn.enabled = False  # its recurrent kernels have no derivative in evaluation mode; put back with the flags
             x = self._to_tensor(batch)
             if layer is None and not x.is_floating_point():
                 raise UnsupportedError("Tokens have no derivative: ask for the one at the layer that embeds them, with layer=.")
-            nudges = torch_gradient.Nudges(state)
-            place = None if layer is None else next(self._places([layer]))
-            with contextlib.nullcontext() if place is None else nudges.put_in(*place):
-                score = torch_gradient.score_of(self._output_of(x.requires_grad_(layer is None).clone(), lengths), target, len(lengths))
-            wanted = {"": [x]} if layer is None else nudges.by_way
-            if not wanted:
+            nudged = None if layer is None else next(self._places([layer]))
+            shown = next(self._places([wanted.removesuffix(STATES)])) if wanted.endswith(STATES) else None
+            replay = Replay(nudged, state, None if replace is None else self._to_tensor(replace), shown)
+            around.enter_context(replay.put_in())
+            seen: dict[str, list[_Seen]] = {}
+            around.enter_context(self._hooks([wanted] if wanted and shown is None else [], seen, under_way, copied=False))
+            watch = around.enter_context(LogitWatch())
+            output = self._output_of(x.requires_grad_(layer is None).clone(), lengths)
+            found = {address: [value.tensor for value in values] for address, values in seen.items()}
+            found |= {f"{wanted}{ending}": calls for ending, calls in replay.states.items()}
+            score, through = torch_gradient.score_of(output, target, len(lengths), watch, found)
+            at = {"": [x]} if layer is None else replay.nudges
+            if not at:
                 raise LayerError(f"The layer '{layer}' never ran for this input.")
-            return Gradient(as_numpy(score).copy(), torch_gradient.derivatives(score, wanted, as_numpy))
+            gradients = torch_gradient.derivatives(score, at, as_numpy)
+            values = {way: [as_numpy(value) for value in calls] for way, calls in replay.values.items()}
+            return Gradient(as_numpy(score).copy(), gradients, values, through)
 
     def _output_of(self, x: torch.Tensor, lengths: np.ndarray) -> Any:
         """What the model gives."""
@@ -224,9 +262,16 @@ class TorchEngine:
             return Dense(matrix, np.zeros(matrix.shape[1]) if module.bias is None else as_numpy(module.bias).copy())
 
     def _run(
-        self, batch: np.ndarray, lengths: np.ndarray, capture: Sequence[str], instead: Mapping[str, StandIn]
-    ) -> tuple[dict[str, torch.Tensor], dict[str, list[_Seen]], bool]:
-        """One pass: every tensor that the model gave, what the hooks saw, and whether it drew random numbers."""
+        self,
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        capture: Sequence[str],
+        instead: Mapping[str, StandIn],
+        *,
+        logits: bool,
+        target: Callable[[Any], Any] | None,
+    ) -> _Found:
+        """One pass."""
         seen: dict[str, list[_Seen]] = {}
         with contextlib.ExitStack() as around:
             under_way = around.enter_context(as_it_was(self._module))
@@ -238,16 +283,20 @@ class TorchEngine:
             if asked:
                 _without_nested_tensors(self._module)
             weights = around.enter_context(torch_attention.watching(asked))
+            watch = around.enter_context(LogitWatch()) if logits else None
             output = self._output_of(self._to_tensor(batch), lengths)
-            outputs = {path: _own(tensor, under_way) for path, tensor in _tensors(output).items()}
+            tensors = list(_tensors(output).values())
+            if not tensors:
+                raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
+            before = None if watch is None else watch.before(tensors[0])
+            scores = None if target is None else _own(torch_gradient.by_function(target, output, len(lengths)), under_way)
+            outputs = [_own(tensor, under_way) for tensor in ([before[0], *tensors[1:]] if before else tensors)]
             drew_noise = under_way.drew_noise()
             for found in (states, weights):
                 for name, watched in found.items():
                     for address, calls in watched.by_address(name).items():
                         seen[address] = [_Seen(name, tensor, watched.dims_of(tensor), watched.overwritten) for tensor in calls]
-        if not outputs:
-            raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
-        return outputs, seen, drew_noise
+        return _Found(outputs, seen, drew_noise, before[1] if before else "", scores)
 
     def _to_tensor(self, batch: np.ndarray) -> torch.Tensor:
         """Always a copy, so that a module which works in place never writes into the person's data."""
@@ -309,6 +358,17 @@ class TorchEngine:
 
 
 ENGINE = TorchEngine
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a pass gave: every tensor of the model's output, what the hooks saw, and whether it drew random numbers."""
+
+    outputs: list[torch.Tensor]
+    seen: dict[str, list[_Seen]]
+    drew_noise: bool
+    through: str
+    scores: torch.Tensor | None
 
 
 class _Hook(Protocol):

@@ -16,40 +16,69 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from seqscope import cells
-from seqscope.engines.base import BACKWARD, FORWARD, Target, score_by_function
+from seqscope.engines.base import BACKWARD, FORWARD
+from seqscope.engines.score import Score, Target, as_score, score_by_function
 from seqscope.engines.torch_cells import WITH_GRADIENTS, States, Tensor, weights_of
+from seqscope.engines.torch_logits import LogitWatch
 from seqscope.engines.torch_recurrent import each, has_own_forward, has_states, initial_state, steps_of, turned
 from seqscope.engines.torch_stack import alone, arguments, state_of
-from seqscope.errors import ModelError, UnsupportedError
+from seqscope.errors import LayerError, ModelError, UnsupportedError
+
+# A layer: its name, the module that holds it, and its index where that is a stack.
+Place = tuple[str, nn.Module, int | None]
 
 
-class Nudges:
-    """The nudges of one layer, made as it is called.
+class Replay:
+    """Layers as they run while derivatives are taken: with nudges in their values, or with states that can be differentiated.
 
     Parameters
     ----------
+    nudged : tuple (name, module, index) or None
+        The layer that nudges are put into (`index`: of a stack).
     state : {"h", "c"}
         What of a recurrent layer they are added to.
+    replace : tensor or None
+        What the layer gives in this pass in place of its own value.
+    shown : tuple (name, module, index) or None
+        The recurrent layer whose states are wanted.
 
     Attributes
     ----------
-    by_way : dict of lists of tensors
-        For each direction ("" where there is one) one nudge a call; of a recurrent layer (sample, time, unit).
+    nudges, values : dict of lists of tensors
+        For each direction ("" where there is one) one a call: the nudges, and what they were added to; of a recurrent layer (sample,
+        time, unit).
+    states : dict of lists of tensors
+        The wanted states, (sample, time, unit), by the ending of their address: "[backward][c]".
     """
 
-    def __init__(self, state: str) -> None:
-        self._state = state
-        self.by_way: dict[str, list[Tensor]] = {}
+    def __init__(self, nudged: Place | None, state: str, replace: Tensor | None, shown: Place | None) -> None:
+        self._nudged, self._state, self._replace, self._shown = nudged, state, replace, shown
+        self.nudges: dict[str, list[Tensor]] = {}
+        self.values: dict[str, list[Tensor]] = {}
+        self.states: dict[str, list[Tensor]] = {}
 
     @contextlib.contextmanager
-    def put_in(self, name: str, module: nn.Module, index: int | None) -> Iterator[None]:
-        """Add them to what a module gives (to layer `index` of a stack), for the time of one pass.
+    def put_in(self) -> Iterator[None]:
+        """Change what the modules do, for the time of one pass.
 
         Raises
         ------
         UnsupportedError
-            The module has no such state.
+            A module has no such state, or its value can't be replaced.
         """
+        with contextlib.ExitStack() as undo:
+            if self._nudged is not None:
+                self._refuse_wrong_state(*self._nudged[:2])
+            by_module = {id(module): module for _, module, _ in (place for place in (self._nudged, self._shown) if place is not None)}
+            for module in by_module.values():
+                if has_states(module):
+                    vars(module)["forward"] = self._cell(module) if isinstance(module, nn.RNNCellBase) else self._stack(module)
+                    undo.callback(vars(module).pop, "forward", None)
+                else:
+                    undo.callback(module.register_forward_hook(lambda _, args, value: self._changed(value)).remove)
+            yield
+
+    def _refuse_wrong_state(self, name: str, module: nn.Module) -> None:
         is_lstm = isinstance(module, nn.LSTM | nn.LSTMCell)
         if self._state not in (("h", "c") if is_lstm else ("h",)):
             raise UnsupportedError(
@@ -57,44 +86,60 @@ class Nudges:
             )
         if has_states(module) and has_own_forward(module):
             raise UnsupportedError(f"'{name}' is a {type(module).__name__} with a forward of its own, whose recurrence is not known.")
-        if not has_states(module):
-            handle = module.register_forward_hook(lambda _, args, value: self._nudged(value))
-            undo: Callable[[], Any] = handle.remove
-        else:
-            last = index if index is not None else getattr(module, "num_layers", 1) - 1
-            vars(module)["forward"] = self._cell(module) if isinstance(module, nn.RNNCellBase) else self._stack(module, last)
-            undo = lambda: vars(module).pop("forward", None)  # noqa: E731
-        try:
-            yield
-        finally:
-            undo()
+        if has_states(module) and self._replace is not None:
+            raise UnsupportedError(f"'{name}' is recurrent, and its states can't be replaced: each follows from the one before.")
+
+    def _is_nudged(self, module: nn.Module, layer: int) -> bool:
+        """Whether a layer of a recurrent module is the one that nudges are put into; a stack's own name means its last."""
+        return self._nudged is not None and self._nudged[1] is module and layer == _index(self._nudged)
+
+    def _is_shown(self, module: nn.Module, layer: int) -> bool:
+        return self._shown is not None and self._shown[1] is module and layer == _index(self._shown)
 
     def _new(self, like: Tensor, way: str = "") -> Tensor:
         nudge = torch.zeros_like(like, requires_grad=True)
-        self.by_way.setdefault(way, []).append(nudge)
+        self.nudges.setdefault(way, []).append(nudge)
         return nudge
 
-    def _nudged(self, value: Any) -> Any:
-        """A layer's value, of which the first tensor is nudged."""
+    def _changed(self, value: Any) -> Any:
+        """A layer's value, of which the first tensor is nudged or replaced."""
         if isinstance(value, tuple):
-            return (self._nudged(value[0]), *value[1:])
+            return (self._changed(value[0]), *value[1:])
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise UnsupportedError(f"The layer gives a {type(value).__name__}, whose derivative can't be had.")
-        return value + self._new(value)
+        if self._replace is not None:
+            if self._replace.shape != value.shape:
+                raise ModelError(
+                    f"The layer's value was to be replaced by one of shape {tuple(self._replace.shape)}: {tuple(value.shape)}."
+                )
+            value = self._replace.to(value)
+        changed = value + self._new(value)
+        self.values.setdefault("", []).append(changed)
+        return changed
 
     def _cell(self, module: Any) -> Callable[..., Any]:
+        nudged, shown = self._is_nudged(module, 0), self._is_shown(module, 0)
+
         def forward(input: Tensor, hx: Any = None) -> Any:
             weights = weights_of(module)
             rows = input if input.dim() == 2 else input[None]
             state = _by_name(weights, hx, rows)
-            nudge = self._new(state[self._state])
-            after = cells.step(weights, rows @ weights.input + weights.bias, state, WITH_GRADIENTS, {self._state: nudge})
+            nudge = {self._state: self._new(state[self._state])} if nudged else {}
+            after = cells.step(weights, rows @ weights.input + weights.bias, state, WITH_GRADIENTS, nudge)
+            if nudged:
+                self.values.setdefault("", []).append(after[self._state])
+            if shown:
+                self._show(after, "")
             given = tuple(after[name] if input.dim() == 2 else after[name][0] for name in state)
             return given if len(given) > 1 else given[0]
 
         return forward
 
-    def _stack(self, module: Any, wanted: int) -> Callable[..., Any]:
+    def _show(self, after: Mapping[str, Tensor], way: str) -> None:
+        for name, value in after.items():
+            self.states.setdefault(f"[{way}][{name}]" if way else f"[{name}]", []).append(value)
+
+    def _stack(self, module: Any) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
             fed, hx = arguments(*args, **kwargs)
             if isinstance(fed, Tensor) and fed.dim() == 2:  # one sequence without a sample axis
@@ -103,7 +148,8 @@ class Nudges:
                 return value.squeeze(axis), each(final, lambda part: part[:, 0])
             finals = []
             for layer in range(module.num_layers):
-                run = self._stepwise(module, layer) if layer == wanted else alone(module, layer)
+                wanted = self._is_nudged(module, layer) or self._is_shown(module, layer)
+                run = self._stepwise(module, layer) if wanted else alone(module, layer)
                 fed, final = run(fed, state_of(module, layer, hx))
                 finals.append(final)
             return fed, torch.cat(finals) if isinstance(finals[0], Tensor) else tuple(map(torch.cat, zip(*finals, strict=True)))
@@ -111,7 +157,8 @@ class Nudges:
         return forward
 
     def _stepwise(self, module: Any, layer: int) -> Callable[[Any, Any], Any]:
-        """A layer of a stack, step by step, with nudges."""
+        """A layer of a stack, step by step."""
+        nudged, shown = self._is_nudged(module, layer), self._is_shown(module, layer)
 
         def run(fed: Any, state: Any) -> tuple[Any, Any]:
             x, lengths = steps_of(fed, batch_first=module.batch_first)
@@ -119,16 +166,29 @@ class Nudges:
             for place, way in enumerate((FORWARD, BACKWARD) if module.bidirectional else ("",)):
                 weights = weights_of(module, layer, backward=way == BACKWARD)
                 before = initial_state(weights, place, state, x)
-                size = before[self._state].shape[-1]
-                nudge = self._new(x.new_zeros(x.shape[1], len(x), size), way)
-                order = turned(nudge.transpose(0, 1), lengths, way)
-                steps, last = _run(weights, turned(x, lengths, way), before, lengths, order, self._state)
-                hidden.append(turned(steps, lengths, way))
+                nudge = {}
+                if nudged:
+                    own = self._new(x.new_zeros(x.shape[1], len(x), before[self._state].shape[-1]), way)
+                    nudge = {self._state: turned(own.transpose(0, 1), lengths, way)}
+                steps, last = _run(weights, turned(x, lengths, way), before, lengths, nudge)
+                found = {name: turned(value, lengths, way) for name, value in steps.items()}
+                by_sample = {name: value.transpose(0, 1) for name, value in found.items()}
+                if nudged:
+                    self.values.setdefault(way, []).append(by_sample[self._state])
+                if shown:
+                    self._show(by_sample, way)
+                hidden.append(found["h"])
                 finals.append(last)
             final = tuple(torch.stack([one[name] for one in finals]) for name in finals[0])
             return _as_fed(torch.cat(hidden, -1), fed, lengths, module), final if len(final) > 1 else final[0]
 
         return run
+
+
+def _index(place: Place) -> int:
+    """The layer of a stack that a place is, the last where the stack itself is named."""
+    _, module, index = place
+    return index if index is not None else getattr(module, "num_layers", 1) - 1
 
 
 def _as_fed(value: Tensor, fed: Any, lengths: Tensor | None, module: Any) -> Any:
@@ -140,16 +200,18 @@ def _as_fed(value: Tensor, fed: Any, lengths: Tensor | None, module: Any) -> Any
 
 
 def _run(
-    weights: cells.CellWeights, x: Tensor, state: States, lengths: Tensor | None, nudges: Tensor, nudged: str
-) -> tuple[Tensor, States]:
-    """The hidden states, (time, sample, unit), and the last state."""
-    now, hidden = dict(state), []
-    for t, (at_step, nudge) in enumerate(zip(x.unbind(0), nudges.unbind(0), strict=True)):
-        after = cells.step(weights, at_step @ weights.input + weights.bias, now, WITH_GRADIENTS, {nudged: nudge})
-        hidden.append(after["h"])
+    weights: cells.CellWeights, x: Tensor, state: States, lengths: Tensor | None, nudges: Mapping[str, Tensor]
+) -> tuple[States, States]:
+    """Every state at every step, (time, sample, unit), and the last state."""
+    now: States = dict(state)
+    kept: list[States] = []
+    pre = x @ weights.input + weights.bias
+    for t, at_step in enumerate(pre.unbind(0)):
+        after = cells.step(weights, at_step, now, WITH_GRADIENTS, {name: nudge[t] for name, nudge in nudges.items()})
+        kept.append(after)
         there = None if lengths is None else (t < lengths)[:, None].to(x.device)
         now = {name: after[name] if there is None else torch.where(there, after[name], now[name]) for name in now}
-    return torch.stack(hidden), now
+    return {name: torch.stack([after[name] for after in kept]) for name in kept[0]}, now
 
 
 def _by_name(weights: cells.CellWeights, hx: Any, rows: Tensor) -> States:
@@ -159,25 +221,68 @@ def _by_name(weights: cells.CellWeights, hx: Any, rows: Tensor) -> States:
     return {name: part if part.dim() == 2 else part[None] for name, part in zip(cells.CARRIED[weights.kind], parts, strict=True)}
 
 
-def score_of(output: Any, target: Target, n_samples: int) -> Tensor:
-    """One score for each sample.
+def score_of(output: Any, target: Target, n_rows: int, watch: LogitWatch, seen: Mapping[str, Sequence[Tensor]]) -> tuple[Tensor, str]:
+    """One score for each row, and the function that was looked through.
+
+    Parameters
+    ----------
+    output
+        What the model gave while it was watched.
+    seen : dict of lists of tensors
+        What was captured for the score, by address.
 
     Raises
     ------
     ModelError
         There is none.
+    LayerError
+        The layer that the score is of never ran.
     """
-    if not isinstance(target, int | np.integer):
-        score = score_by_function(target, output)
-        if not isinstance(score, Tensor) or score.shape != (n_samples,):
-            shape = f"a tensor of shape {tuple(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
-            raise ModelError(f"The target gave {shape}: expected one score for each of the {n_samples} samples.")
-        return score
-    first = output[0] if isinstance(output, tuple | list) else output
-    if not isinstance(first, Tensor) or first.dim() != 2 or not -first.shape[1] <= target < first.shape[1]:
-        shape = f"of shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(first).__name__}"
-        raise ModelError(f"There is no output {target} in what the model gives, {shape}: expected (sample, output).")
-    return first[:, target]
+    score = as_score(target, n_rows)
+    if not isinstance(score, Score):
+        return by_function(score, output, n_rows), ""
+    if score.address:
+        return _picked(_only(seen.get(score.address), score.address), score), ""
+    first = output[0] if isinstance(output, tuple | list) else next(iter(output.values())) if isinstance(output, dict) else output
+    if not isinstance(first, Tensor):
+        raise ModelError(
+            f"There is no output {score.position[0]} in what the model gives, a {type(first).__name__}: expected (sample, output)."
+        )
+    logits, through = watch.before(first) or (first, "")
+    return _picked(logits, score), through
+
+
+def by_function(function: Callable[[Any], Any], output: Any, n_rows: int) -> Tensor:
+    """The scores that a function makes of what the model gave.
+
+    Raises
+    ------
+    ModelError
+        It gives no score for each row.
+    """
+    score = score_by_function(function, output)
+    if not isinstance(score, Tensor) or score.shape != (n_rows,):
+        shape = f"a tensor of shape {tuple(score.shape)}" if isinstance(score, Tensor) else f"a {type(score).__name__}"
+        raise ModelError(f"The target gave {shape}: expected one score for each of the {n_rows} samples.")
+    return score
+
+
+def _only(calls: Sequence[Tensor] | None, address: str) -> Tensor:
+    name = address.partition(" (")[0]
+    if not calls:
+        raise LayerError(f"The layer '{name}' never ran for this input.")
+    if len(calls) == 1:
+        return calls[0]
+    if " (" in address:  # a cell that the model loops over: its calls are the steps
+        return torch.stack(list(calls), dim=1)
+    raise UnsupportedError(f"'{name}' is called {len(calls)} times in a pass, so that its value is not one number of a unit.")
+
+
+def _picked(value: Tensor, score: Score) -> Tensor:
+    """Each row's number."""
+    score.check(tuple(value.shape), len(score.position))
+    index = [None if part is None else torch.as_tensor(part, device=value.device) for part in (score.position, score.time)]
+    return value[score.places(torch.arange(len(score.position), device=value.device), *index)]
 
 
 def derivatives(
