@@ -5,18 +5,18 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from seqscope import datasets, errors, zoo
+from seqscope import datasets, errors, target, zoo
 from seqscope._version import __version__
 from seqscope.layers import Layer, Layers
 from seqscope.scope import Scope
 from seqscope.sequences import Sequences
 
 if TYPE_CHECKING:
-    from seqscope import plot, units
+    from seqscope import attribution, plot, units
 
-__all__ = ["Layer", "Layers", "Scope", "Sequences", "__version__", "datasets", "errors", "plot", "units", "zoo"]
+__all__ = ["Layer", "Layers", "Scope", "Sequences", "__version__", "attribution", "datasets", "errors", "plot", "target", "units", "zoo"]
 
-_LATE = ("plot", "units")  # they load matplotlib and scipy, which looking at numbers does not need
+_LATE = ("attribution", "plot", "units")  # they load matplotlib and scipy, which looking at numbers does not need
 
 
 def __getattr__(name: str) -> Any:

@@ -6,14 +6,18 @@ output, and changing one of them changes its own part of it and no other. That h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from seqscope import layouts
-from seqscope.engines.base import Engine, Forward, StandIn
-from seqscope.errors import DataError, ModelError, quoted
+from seqscope.engines.base import Engine, Forward, Gradient, HasGradients, StandIn
+from seqscope.engines.score import Target
+from seqscope.errors import DataError, ModelError, UnsupportedError, quoted
 from seqscope.randomness import state_kept
 
 # Samples in a trial batch: an odd one out with a neighbour on each side. And in a larger one, to see which axis grows with them.
@@ -51,8 +55,15 @@ class Feed:
         own_lengths: np.ndarray | None = None,
         *,
         instead: Mapping[str, StandIn] | None = None,
+        logits: bool = False,
+        target: Callable[[Any], Any] | None = None,
     ) -> Forward:
         """Run sequences, (sample, time, channel) or (sample, time), of one length unless each has its own.
+
+        Parameters
+        ----------
+        logits, target
+            As in `engines.base.Engine.forward`.
 
         Raises
         ------
@@ -61,12 +72,37 @@ class Feed:
         ModelError
             The model could not run on the batch for another reason.
         """
+        lengths = np.full(values.shape[0], values.shape[1], np.int64) if own_lengths is None else own_lengths
+        more: dict[str, Any] = {"instead": instead, "padded": own_lengths is not None, "logits": logits, "target": target}
+        with self._explaining(values):
+            return self.engine.forward(layouts.to_model(values, self.layout), lengths, capture, **more)
+
+    def gradient(self, values: np.ndarray, target: Target, layer: str | None = None, *, replace: np.ndarray | None = None) -> Gradient:
+        """Derivatives for sequences of one length; those at the input as (sample, time, channel).
+
+        Raises
+        ------
+        UnsupportedError
+            The engine has no derivatives.
+        DataError, ModelError
+            As in `forward`.
+        """
+        if not isinstance(self.engine, HasGradients):
+            raise UnsupportedError(f"Derivatives of {self.engine.framework} models can't be had.")
+        lengths = np.full(values.shape[0], values.shape[1], np.int64)
+        with self._explaining(values):
+            found = self.engine.gradient(layouts.to_model(values, self.layout), lengths, target, layer, replace=replace)
+        if layer is not None:
+            return found
+        return dataclasses.replace(found, gradients={"": [layouts.from_model(found.gradients[""][0], self.layout)]})
+
+    @contextmanager
+    def _explaining(self, values: np.ndarray) -> Iterator[None]:
+        """Say what is wrong with the data where the model refuses them."""
         if values.ndim != len(self.layout):
             raise self._wrong_kind(values)
-        lengths = np.full(values.shape[0], values.shape[1], np.int64) if own_lengths is None else own_lengths
         try:
-            batch = layouts.to_model(values, self.layout)
-            return self.engine.forward(batch, lengths, capture, instead=instead, padded=own_lengths is not None)
+            yield
         except ModelError as error:
             raise self._explained(values, error) from (error.__cause__ or error)
 

@@ -34,6 +34,7 @@ HEAD, QUERY, KEY = "head", "query", "key"
 STREAM = "stream"
 
 TIME_START, TIME_END = "time_start", "time_end"
+TIME_CENTRE = "time_centre"  # of the steps of a layer, where `time` is the input's own
 LENGTH = "length"
 LABEL = "label"
 TIMESTAMP = "timestamp"
@@ -287,6 +288,34 @@ def output_result(
     if names is not None:
         coords[OUTPUT] = xr.Variable(OUTPUT, list(names), {"long_name": LONG_NAMES[OUTPUT]})
     return result(values, named, name="output", samples=samples, clock=clock, coords=coords, attrs=attrs)
+
+
+def map_result(
+    native: np.ndarray,
+    on_time: np.ndarray,
+    on_input_clock: bool,
+    *,
+    fields: Mapping[int, Field] | None,
+    samples: SampleAxis,
+    clock: Clock,
+    coords: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+) -> xr.Dataset:
+    """Label a class activation map: `map` (sample, time) on the input's clock, `native` on the layer's.
+
+    Where that is its own, `native` has the dim `step`, and what each step sees as `time_centre`, `time_start` and `time_end`.
+    """
+    whole = result(
+        on_time, (SAMPLE, TIME), name="map", samples=samples, clock=clock, coords=coords, attrs={"long_name": "Class activation map"}
+    )
+    if on_input_clock:
+        of_layer = whole.copy(data=native[0] if samples.single else native)
+    else:
+        steps = step_coords(fields, native.shape[1], clock, samples) if fields is not None else {}
+        placed = {TIME_CENTRE if name == TIME else name: variable for name, variable in steps.items()}
+        of_layer = result(native, (SAMPLE, STEP), name="native", samples=samples, clock=clock, coords=placed | dict(coords))
+    said = {"long_name": "Class activation map, on the layer's own clock"}
+    return xr.Dataset({"map": whole, "native": of_layer.assign_attrs(said)}, attrs=attributes(attrs))
 
 
 def filters_result(values: np.ndarray, *, channels: Sequence[Hashable] | None, attrs: Mapping[str, Any]) -> xr.DataArray:

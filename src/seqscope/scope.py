@@ -11,6 +11,7 @@ from typing import Any
 import xarray as xr
 
 from seqscope import attention, labelled, layouts, memory
+from seqscope.attribution import verb
 from seqscope.axes import OUTPUT_VALUE
 from seqscope.collect import Collected, collect, few_rows
 from seqscope.engines.base import WEIGHTS, Engine, HasKernels, engine_for, open_file
@@ -483,6 +484,89 @@ class Scope:
                 for address, value in found.items()
             }
             return next(iter(arrays.values())) if wanted.one else labelled.tree(arrays, self._specimen.attrs("attention"))
+
+    def attribute(
+        self,
+        X: Any,
+        method: Any = "integrated_gradients",
+        *,
+        target: Any = None,
+        layer: str | None = None,
+        baseline: Any = None,
+        reference: Any = None,
+        seed: int = 0,
+        memory: str | int | None = None,
+        abs: bool = False,
+        reduce: str | None = None,
+        progress: bool | None = None,
+        **options: Any,
+    ) -> xr.DataArray | xr.Dataset:
+        """Which values of the input, or of a layer, a score rests on.
+
+        The score is the logit: a final softmax, log-softmax or sigmoid is looked through where it can be seen; the attribute `score`
+        says what it is.
+
+        Parameters
+        ----------
+        X : Sequences, or anything that `Sequences` takes
+        method : str, or one of `seqscope.attribution`
+            gradient, saliency, input_x_gradient, integrated_gradients, expected_gradients, smooth_grad; cam, grad_cam, grad_cam_pp,
+            layer_cam, score_cam; occlusion, feature_ablation; temporal_saliency_rescaling.
+        target : optional
+            An output by position or name, one for all sequences or one for each; default: the predicted one. `seqscope.target` has
+            outputs at a step, units, gates and cells. Or a function of what the model gives, as native tensors.
+        layer : str, optional
+            Where derivatives are taken; default: the input, for class activation maps the last convolution.
+        baseline : optional
+            What the input is compared with: "zero" (the default, and the mean of a standardised series), "mean", "blur", "noise", "swap",
+            a number, an array (channel) or (time, channel), a sequence, one for each sequence (sample, time, channel), or several.
+        reference : optional
+            Data for means, noise, other sequences and expected gradients; default: X.
+        seed : int
+            Of what is drawn, together with each sequence's id.
+        memory : str or int, optional
+            Bytes that a batch may take, such as "1GB"; default: a quarter of what is free.
+        abs : bool
+            Whether to give sizes in place of signed values.
+        reduce : {"channel", "time"}, optional
+            What to sum over.
+        progress : bool, optional
+            Whether to show a bar; default: where standard error is a terminal and the work is long.
+        **options
+            The method's own: see its dataclass in `seqscope.attribution`.
+
+        Returns
+        -------
+        DataArray (sample, time, channel); (sample, time) for tokens; at a layer as its activations, (sample, time, unit)
+            In units of the score, for derivatives in units of the score for a unit of the input. With a dim `output_time` where the target
+            is every step. NaN after the end of a sequence. Coordinates `target`, `predicted` and `score` of each sequence; of integrated
+            gradients `gap`, how far the sum is from the change of the score, as a share of it.
+        Dataset, of class activation maps
+            `native` on the layer's clock, and `map` (sample, time) on the input's: each step of the layer spread over the input steps that
+            it sees, most on their centre.
+
+        Raises
+        ------
+        UnsupportedError
+            There is no such method, or it can't be used on this model or at this place.
+        LayerError, DataError, ModelError, TooLargeError
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("test")
+        >>> scope = sq.Scope(sq.zoo.japanese_vowels())
+        >>> found = scope.attribute(X[0], "integrated_gradients", target="1")
+        >>> found.dims, found.attrs["score"], bool(found.gap < 0.05)
+        (('time', 'channel'), 'logit', True)
+        """
+        wanted = f"{method!r}" if isinstance(method, str) else type(method).__name__
+        with _verb(lambda: self._describe(f"attribute {wanted}", X)):
+            asked = verb.asked_for(
+                method, options, layer=layer, baseline=baseline, reference=reference, seed=seed, memory=memory
+            )  # fmt: skip
+            found = verb.attribute(self._specimen, X, target, asked, self._outputs, progress)
+            return verb.reduced(found, absolute=abs, over=reduce)
 
     def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
         """The kernels of a convolution: what each filter weighs each channel with, step by step.

@@ -165,6 +165,10 @@ class Sequences:
         width = "tokens" if self.is_tokens else f"{self.n_channels} channel{'s' if self.n_channels != 1 else ''}"
         return f"{number}, {steps}, {width}"
 
+    def all_steps(self) -> np.ndarray:
+        """The steps of all sequences, one after the other, without padding: (step, channel), (step) for tokens."""
+        return np.concatenate([self._steps[start : start + n] for start, n in zip(self._starts, self.lengths, strict=True)])
+
     # Some of it
 
     @overload

@@ -14,7 +14,7 @@ import numpy as np
 
 from seqscope import labelled, layouts
 from seqscope.axes import Reading, read_axes
-from seqscope.collect import Collected
+from seqscope.collect import Collected, few_rows
 from seqscope.engines.base import Engine
 from seqscope.errors import LayerError, ModelError
 from seqscope.feed import N_TRIED, Feed, Trial, find_feed, trials_for
@@ -50,6 +50,7 @@ class Specimen:
         self._fields: dict[tuple[str, int | None], Fields] = {}
         self._example: np.ndarray | None = None
         self._table: Layers | None = None
+        self._footprint: tuple[float, float] | None = None
 
     def attrs(self, method: str) -> dict[str, Any]:
         """What every result says of the model."""
@@ -151,6 +152,19 @@ class Specimen:
         if key not in self._fields:
             self._fields[key] = Fields(feed, sequences.n_channels)
         return self._fields[key]
+
+    def field_at(self, feed: Feed, sequences: Sequences, n_steps: int, name: str, reading: Reading) -> Field | None:
+        """What the steps of a layer see of an input of one length; None where that can't be known."""
+        return self._fields_for(feed, sequences).at(n_steps, {name: reading})[name]
+
+    def footprint(self, feed: Feed, sequences: Sequences) -> tuple[float, float]:
+        """Bytes of the largest value that a layer gives, and of all together, for each step of the input."""
+        if self._footprint is None:
+            few = few_rows(sequences)
+            seen = feed.forward(few, [layer.name for layer in self.engine.layers])
+            sizes = [sum(call.nbytes for call in calls) for calls in seen.captured.values()] + [seen.output.nbytes, few.nbytes]
+            self._footprint = max(sizes) / few[..., :1].size, sum(sizes) / few[..., :1].size
+        return self._footprint
 
     # What it is made of
 

@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from seqscope.datasets.planted import planted
 from seqscope.errors import DataError, nearest
 from seqscope.sequences import Sequences
 
-__all__ = ["japanese_vowels"]
+__all__ = ["japanese_vowels", "planted"]
 
 _SPEAKERS = tuple(str(speaker) for speaker in range(1, 10))
 

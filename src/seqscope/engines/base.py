@@ -212,12 +212,15 @@ class Gradient:
         What the derivatives at a layer are with respect to, in the same form; empty at the input.
     through : str
         As in `Forward`.
+    output : array or None
+        The model's output, looked through where the score is one of its numbers; None where it was not kept.
     """
 
     score: np.ndarray
     gradients: dict[str, list[np.ndarray]]
     values: dict[str, list[np.ndarray]] = field(default_factory=dict)
     through: str = ""
+    output: np.ndarray | None = None
 
 
 @runtime_checkable
@@ -342,6 +345,25 @@ class HasStreams(Protocol):
         ------
         UnsupportedError
             A layer needs steps that are still to come, and which.
+        """
+        ...
+
+
+@runtime_checkable
+class HasCaptum(Protocol):
+    """An engine whose models captum's methods run on. Optional."""
+
+    def captum(
+        self, method: str, options: Mapping[str, Any], batch: np.ndarray, lengths: np.ndarray, target: Target, baseline: np.ndarray
+    ) -> np.ndarray:
+        """What a method of captum gives for a batch, in the model's own layout.
+
+        Raises
+        ------
+        UnsupportedError
+            captum has no such method at the input.
+        ModelError
+            It raised.
         """
         ...
 

@@ -54,6 +54,15 @@ class Score:
         self.check(value.shape, len(self.position))
         return np.asarray(value[self.places(np.arange(len(self.position)), self.position, self.time)])
 
+    def all_of(self, value: np.ndarray) -> np.ndarray:
+        """What each row's number was picked out of at its step, (row, output)."""
+        first = [dim for dim in (SAMPLE, TIME) if dim in self.dims]
+        order = [self.dims.index(dim) for dim in (*first, *(dim for dim in self.dims if dim not in first))]
+        by_row = value.transpose(order)
+        if self.time is not None and TIME in self.dims:
+            by_row = by_row[np.arange(len(by_row)), self.time]
+        return by_row.reshape(len(by_row), -1)
+
     def places(self, rows: Any, position: Any, time: Any) -> tuple[Any, ...]:
         """The index of each row's number along every axis of the value, from the rows' own."""
         return tuple(rows if dim == SAMPLE else time if dim == TIME else position for dim in self.dims)

@@ -20,10 +20,10 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from seqscope.cells import CellWeights
-from seqscope.engines import torch_attention, torch_cells, torch_gradient, torch_kinds, torch_reach, torch_recurrent
+from seqscope.engines import torch_attention, torch_captum, torch_cells, torch_gradient, torch_kinds, torch_reach, torch_recurrent
 from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn
 from seqscope.engines.places import by_place
-from seqscope.engines.score import Score, Target
+from seqscope.engines.score import Score, Target, as_score
 from seqscope.engines.torch_gradient import Replay
 from seqscope.engines.torch_kernels import kernel_of
 from seqscope.engines.torch_logits import LogitWatch
@@ -232,13 +232,32 @@ class TorchEngine:
             output = self._output_of(x.requires_grad_(layer is None).clone(), lengths)
             found = {address: [value.tensor for value in values] for address, values in seen.items()}
             found |= {f"{wanted}{ending}": calls for ending, calls in replay.states.items()}
-            score, through = torch_gradient.score_of(output, target, len(lengths), watch, found)
+            score, through, logits = torch_gradient.score_of(output, target, len(lengths), watch, found)
             at = {"": [x]} if layer is None else replay.nudges
             if not at:
                 raise LayerError(f"The layer '{layer}' never ran for this input.")
             gradients = torch_gradient.derivatives(score, at, as_numpy)
             values = {way: [as_numpy(value) for value in calls] for way, calls in replay.values.items()}
-            return Gradient(as_numpy(score).copy(), gradients, values, through)
+            return Gradient(as_numpy(score).copy(), gradients, values, through, None if logits is None else as_numpy(logits).copy())
+
+    def captum(
+        self, method: str, options: Mapping[str, Any], batch: np.ndarray, lengths: np.ndarray, target: Target, baseline: np.ndarray
+    ) -> np.ndarray:
+        """What a method of captum gives (see `engines.base.HasCaptum`)."""
+        score = as_score(target, len(batch))
+
+        def scores(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+            here = rows.cpu().numpy()
+            with LogitWatch() as watch:
+                output = self._output_of(x, np.asarray(lengths)[here])
+            return torch_gradient.score_of(output, score.take(here) if isinstance(score, Score) else score, len(here), watch, {})[0]
+
+        if isinstance(score, Score) and score.address:
+            raise UnsupportedError("captum explains outputs of the model here: for a unit, use a method of seqscope's own.")
+        with torch.inference_mode(mode=False), as_it_was(self._module), torch.enable_grad():
+            torch.backends.cudnn.enabled = False
+            x, base = self._to_tensor(batch), self._to_tensor(baseline)
+            return as_numpy(torch_captum.attributions(method, options, scores, self._module, x, base)).copy()
 
     def _output_of(self, x: torch.Tensor, lengths: np.ndarray) -> Any:
         """What the model gives."""

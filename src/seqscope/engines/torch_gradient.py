@@ -221,8 +221,10 @@ def _by_name(weights: cells.CellWeights, hx: Any, rows: Tensor) -> States:
     return {name: part if part.dim() == 2 else part[None] for name, part in zip(cells.CARRIED[weights.kind], parts, strict=True)}
 
 
-def score_of(output: Any, target: Target, n_rows: int, watch: LogitWatch, seen: Mapping[str, Sequence[Tensor]]) -> tuple[Tensor, str]:
-    """One score for each row, and the function that was looked through.
+def score_of(
+    output: Any, target: Target, n_rows: int, watch: LogitWatch, seen: Mapping[str, Sequence[Tensor]]
+) -> tuple[Tensor, str, Tensor | None]:
+    """One score for each row, the function that was looked through, and the logits (or the output) that it was picked from.
 
     Parameters
     ----------
@@ -240,16 +242,16 @@ def score_of(output: Any, target: Target, n_rows: int, watch: LogitWatch, seen: 
     """
     score = as_score(target, n_rows)
     if not isinstance(score, Score):
-        return by_function(score, output, n_rows), ""
+        return by_function(score, output, n_rows), "", None
     if score.address:
-        return _picked(_only(seen.get(score.address), score.address), score), ""
+        return _picked(_only(seen.get(score.address), score.address), score), "", None
     first = output[0] if isinstance(output, tuple | list) else next(iter(output.values())) if isinstance(output, dict) else output
     if not isinstance(first, Tensor):
         raise ModelError(
             f"There is no output {score.position[0]} in what the model gives, a {type(first).__name__}: expected (sample, output)."
         )
     logits, through = watch.before(first) or (first, "")
-    return _picked(logits, score), through
+    return _picked(logits, score), through, logits
 
 
 def by_function(function: Callable[[Any], Any], output: Any, n_rows: int) -> Tensor:

@@ -6,6 +6,9 @@ matplotlib is changed.
 
 from seqscope.plot.activations import activations
 from seqscope.plot.attention import attention
+from seqscope.plot.attribution import attribution, compare_attributions
+from seqscope.plot.attribution_class import class_attribution
+from seqscope.plot.attribution_mass import attribution_mass
 from seqscope.plot.filters import filters
 from seqscope.plot.heatmap import heatmap
 from seqscope.plot.layers import layers
@@ -14,4 +17,18 @@ from seqscope.plot.series import series
 from seqscope.plot.states import states
 from seqscope.plot.style import limits
 
-__all__ = ["activations", "attention", "filters", "heatmap", "layers", "limits", "memory", "series", "states"]
+__all__ = [
+    "activations",
+    "attention",
+    "attribution",
+    "attribution_mass",
+    "class_attribution",
+    "compare_attributions",
+    "filters",
+    "heatmap",
+    "layers",
+    "limits",
+    "memory",
+    "series",
+    "states",
+]

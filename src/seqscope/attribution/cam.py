@@ -1,0 +1,255 @@
+"""Class activation maps along time: how much each step of a layer speaks for the score.
+
+A layer's value A is (time, unit) here, whatever the framework's layout: weights pool over the layer's time, maps sum over its units.
+What is computed is the map on the layer's own clock; bringing it to the input's is `on_input_clock`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from seqscope.attribution.method import LAYER, Explained
+from seqscope.attribution.run import Run
+from seqscope.engines.base import HasDense
+from seqscope.engines.score import Score
+from seqscope.errors import UnsupportedError
+from seqscope.receptive import Field
+
+# From a layer's value and the score's derivative there, (sample, time, unit), a map (sample, time).
+Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _maps(run: Run, combine: Combine) -> np.ndarray:
+    parts = [combine(found.value, found.gradient) for _, found in run.at_x()]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class GradCAM:
+    """Each unit weighs what the score's derivative is at it in the mean over time: ReLU(sum over units of mean_t(dS/dA) A).
+
+    Attributes
+    ----------
+    relu : bool
+        Whether what speaks against the score is cut off, as in the paper.
+
+    References
+    ----------
+    Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2.
+    """
+
+    relu: bool = True
+
+    name: ClassVar[str] = "grad_cam"
+    place: ClassVar[str] = LAYER
+    needs_gradient: ClassVar[bool] = True
+    uses_baseline: ClassVar[bool] = False
+
+    @property
+    def signed(self) -> bool:
+        """Whether the map has a sign."""
+        return not self.relu
+
+    def n_variants(self, n_steps: int, n_channels: int) -> int:
+        """One row for each sequence."""
+        return 1
+
+    def explain(self, run: Run) -> Explained:
+        """Weights from the derivatives' means."""
+
+        def combine(value: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+            return np.asarray(np.einsum("ntu,nu->nt", value, gradient.mean(1)))
+
+        return Explained(_bent(_maps(run, combine), self.relu))
+
+
+@dataclass(frozen=True)
+class GradCAMPlusPlus:
+    """Grad-CAM whose weights are sums over time of the positive derivatives, each in a share that makes up for repetition.
+
+    The share of a derivative g is g^2 / (2 g^2 + sum_t(A) g^3), so that a pattern counts as much once as it does several times.
+
+    References
+    ----------
+    Chattopadhay et al. 2018, "Grad-CAM++", equations 10, 11 and 19, in which the score goes through an exponential, so that its higher
+    derivatives are powers of the first.
+    """
+
+    name: ClassVar[str] = "grad_cam_pp"
+    place: ClassVar[str] = LAYER
+    needs_gradient: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
+    uses_baseline: ClassVar[bool] = False
+
+    def n_variants(self, n_steps: int, n_channels: int) -> int:
+        """One row for each sequence."""
+        return 1
+
+    def explain(self, run: Run) -> Explained:
+        """Weights from powers of the derivatives."""
+
+        def combine(value: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+            square = gradient**2
+            below = 2 * square + value.sum(1, keepdims=True) * gradient * square
+            share = np.divide(square, below, out=np.zeros_like(square), where=below != 0)
+            return np.asarray(np.einsum("ntu,nu->nt", value, (share * np.maximum(gradient, 0)).sum(1)))
+
+        return Explained(_bent(_maps(run, combine), True))
+
+
+@dataclass(frozen=True)
+class LayerCAM:
+    """Every step of every unit weighs its own derivative, where that is positive: ReLU(sum over units of ReLU(dS/dA) A).
+
+    References
+    ----------
+    Jiang et al. 2021, "LayerCAM", equations 5 and 6.
+    """
+
+    name: ClassVar[str] = "layer_cam"
+    place: ClassVar[str] = LAYER
+    needs_gradient: ClassVar[bool] = True
+    signed: ClassVar[bool] = False
+    uses_baseline: ClassVar[bool] = False
+
+    def n_variants(self, n_steps: int, n_channels: int) -> int:
+        """One row for each sequence."""
+        return 1
+
+    def explain(self, run: Run) -> Explained:
+        """Weights step by step."""
+
+        def combine(value: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+            return np.asarray(np.einsum("ntu,ntu->nt", value, np.maximum(gradient, 0)))
+
+        return Explained(_bent(_maps(run, combine), True))
+
+
+@dataclass(frozen=True)
+class CAM:
+    """The map of a network whose dense layer reads the mean of a layer over time: sum over units of w A.
+
+    It averages to the logit less the bias. Whether the network is such a one is tried on the data, with numbers.
+
+    References
+    ----------
+    Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", equation 2.
+    """
+
+    name: ClassVar[str] = "cam"
+    place: ClassVar[str] = LAYER
+    needs_gradient: ClassVar[bool] = False
+    signed: ClassVar[bool] = True
+    uses_baseline: ClassVar[bool] = False
+
+    def n_variants(self, n_steps: int, n_channels: int) -> int:
+        """One row for each sequence."""
+        return 1
+
+    def explain(self, run: Run) -> Explained:
+        """Weights of the dense layer.
+
+        Raises
+        ------
+        UnsupportedError
+            The network is of another kind.
+        """
+        if not isinstance(run.score, Score) or run.score.address:
+            raise UnsupportedError("cam explains outputs of the model: for a unit or a function, use grad_cam.")
+        value = np.concatenate([run.values(run.x[rows.sample], rows) for rows in run.rows()])
+        run.scores_at_x()
+        matrix = _readout(run, value, run.reports["output"])
+        return Explained(np.einsum("ntu,un->nt", value, matrix[:, run.score.position]))
+
+
+def _readout(run: Run, value: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """The matrix of the dense layer that makes the logits of a layer's mean over time.
+
+    Raises
+    ------
+    UnsupportedError
+        There is none.
+    """
+    engine = run.feed.engine
+    names = [layer.name for layer in engine.layers if layer.kind == "linear"] if isinstance(engine, HasDense) else []
+    pooled = value.astype(np.float64).mean(1)
+    for name in reversed(names):
+        dense = engine.dense(name) if isinstance(engine, HasDense) else None
+        if dense is None or dense.matrix.shape != (pooled.shape[1], logits.shape[1]):
+            continue
+        expected = pooled @ dense.matrix + dense.bias
+        if np.allclose(logits, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(logits).max()))):
+            return dense.matrix
+    raise UnsupportedError(
+        f"cam needs a network whose last layers are a mean over time and a dense layer, and '{run.place.layer}' is not read in that way "
+        "by this one: use grad_cam, which gives the same map for such networks, or layer_cam."
+    )
+
+
+@dataclass(frozen=True)
+class ScoreCAM:
+    """Each unit weighs what the score is where the input is kept in proportion to the unit's activation, as a share by softmax.
+
+    The rest of the input goes to the baseline. No derivative is needed.
+
+    References
+    ----------
+    Wang et al. 2020, "Score-CAM", equations 4 to 7.
+    """
+
+    name: ClassVar[str] = "score_cam"
+    place: ClassVar[str] = LAYER
+    needs_gradient: ClassVar[bool] = False
+    signed: ClassVar[bool] = False
+    uses_baseline: ClassVar[bool] = True
+
+    def n_variants(self, n_steps: int, n_channels: int) -> int:
+        """A row for each unit, of which there are some dozens."""
+        return 64
+
+    def explain(self, run: Run) -> Explained:
+        """Weights from masked runs."""
+        value = np.concatenate([run.values(run.x[rows.sample], rows) for rows in run.rows()])
+        low, high = value.min(1, keepdims=True), value.max(1, keepdims=True)
+        kept = np.divide(value - low, high - low, out=np.zeros_like(value), where=high > low)
+        base = run.baseline(np.arange(len(run)), np.zeros(len(run), int))
+        found = np.empty((len(run), value.shape[2]))
+        for rows in run.rows(value.shape[2]):
+            mask = run.spread(kept[rows.sample, :, rows.variant])[..., None].astype(run.x.dtype)
+            x = run.x[rows.sample]
+            found[rows.sample, rows.variant] = run.scores(base[rows.sample] + mask * (x - base[rows.sample]), rows)
+        away = np.exp(found - found.max(1, keepdims=True))
+        return Explained(_bent(np.einsum("ntu,nu->nt", value, away / away.sum(1, keepdims=True)), True))
+
+
+def _bent(maps: np.ndarray, relu: bool) -> np.ndarray:
+    return np.maximum(maps, 0) if relu else maps
+
+
+def spreading(field: Field | None, n_own: int, n_steps: int) -> np.ndarray | None:
+    """How much each input step takes of each step of a layer, (layer step, input step): columns sum to 1, or to 0 where no step sees it.
+
+    A layer's step is spread over the input steps that it sees, most on its centre, falling evenly to the ends.
+
+    Parameters
+    ----------
+    field : Field or None
+        What the layer's steps see; None: the layer is on the input's clock.
+
+    Returns
+    -------
+    array, or None where the layer is on the input's clock
+    """
+    if field is None:
+        return None
+    steps = np.arange(n_steps)
+    near = field.near
+    start, end = near.start[:n_own, None], near.end[:n_own, None]
+    reach = np.maximum((end - start) / 2, 0) + 1
+    weight = np.clip(1 - np.abs(steps - field.centre[:n_own, None]) / reach, 1e-6, None) * ((start <= steps) & (steps <= end))
+    total = weight.sum(0, keepdims=True)
+    return np.asarray(np.divide(weight, total, out=np.zeros_like(weight), where=total > 0))

@@ -1,0 +1,73 @@
+"""What a method of attribution is, and where its work is put together.
+
+A method is a small frozen dataclass: its fields are its options, `explain` is the method, in NumPy, on a `Run`. A new one is one
+dataclass and one line in `attribution.METHODS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from seqscope.attribution.run import Run
+
+# Where a method works: on the input alone, there or at a layer, at a layer alone (class activation maps).
+INPUT, EITHER, LAYER = "input", "either", "layer"
+
+
+@dataclass(frozen=True)
+class Explained:
+    """What a method found for some sequences of one length.
+
+    Attributes
+    ----------
+    values : array (sample, time, channel), (sample, time) for tokens
+        At a layer (sample, ...) as its value has them in canonical order; of a class activation map (sample, time) on the layer's clock.
+    per_sample : dict of arrays (sample,)
+        Figures about them, such as the completeness gap.
+    said : dict
+        What the attributes are to say.
+    """
+
+    values: np.ndarray
+    per_sample: Mapping[str, np.ndarray] = field(default_factory=dict)
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """A method of attribution.
+
+    Attributes
+    ----------
+    name : str
+        What it is asked for by.
+    place : {"input", "either", "layer"}
+        Where it works.
+    uses_baseline : bool
+        Whether it compares with a baseline.
+    """
+
+    name: ClassVar[str]
+    place: ClassVar[str]
+    uses_baseline: ClassVar[bool]
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether the engine has to differentiate."""
+        ...
+
+    @property
+    def signed(self) -> bool:
+        """Whether what it gives has a sign."""
+        ...
+
+    def n_variants(self, n_steps: int, n_channels: int) -> int:
+        """About how many rows it runs for each sequence: so that a group of sequences fills its batches."""
+        ...
+
+    def explain(self, run: Run) -> Explained:
+        """Explain the scores of some sequences of one length."""
+        ...

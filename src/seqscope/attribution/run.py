@@ -1,0 +1,304 @@
+"""What a method works on: some sequences of one length, their scores, and a model to ask.
+
+A method asks for rows: pairs of a sequence and a variant of it (a step of a path, a noise copy, a window to hide). Rows of many
+sequences share batches, whose size suits the memory, so what a method finds depends neither on the batches nor on who shares them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from seqscope.axes import Reading
+from seqscope.engines.base import STATES, Forward
+from seqscope.engines.score import Score
+from seqscope.errors import LayerError, ModelError, UnsupportedError, about_layer
+from seqscope.feed import Feed
+
+# A baseline: the values of some sequences, from their places in the run, and which of several.
+Baseline = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an attribution is made: at the input, or at a layer.
+
+    Attributes
+    ----------
+    layer : str or None
+        None: the input.
+    reading : Reading or None
+        The axes of the layer's value.
+    is_recurrent : bool
+        Whether the layer has states, so that derivatives at it go through the recurrence.
+    """
+
+    layer: str | None = None
+    reading: Reading | None = None
+    is_recurrent: bool = False
+
+    @property
+    def capture(self) -> str:
+        """What to capture to see the layer's value."""
+        return f"{self.layer}{STATES}" if self.is_recurrent else str(self.layer)
+
+    def read(self, by_way: Mapping[str, Sequence[np.ndarray]], n_rows: int) -> np.ndarray:
+        """A layer's arrays, as the engine gives them by direction, in canonical order; directions one behind the other along the units."""
+        with about_layer(str(self.layer)):
+            parts = [self._read(calls, n_rows) for calls in by_way.values()]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+    def _read(self, calls: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
+        if self.is_recurrent and len(calls) > 1 and calls[0].ndim > 2:
+            raise LayerError(f"is called {len(calls)} times in a pass: its derivatives have no one place")
+        if self.is_recurrent:
+            return np.stack(calls, axis=1) if calls[0].ndim == 2 else calls[0]
+        return self.reading.apply(calls, n_rows) if self.reading is not None else calls[0]
+
+    def undone(self, value: np.ndarray) -> np.ndarray:
+        """A value in canonical order, with its axes as the layer has them.
+
+        Raises
+        ------
+        UnsupportedError
+            The layer is called several times, or has samples and steps in one axis.
+        """
+        reading = self.reading
+        if reading is None or reading.several_calls or reading.folded is not None:
+            raise UnsupportedError(f"The value of '{self.layer}' can't be put in: it is called several times, or its steps are rows.")
+        return value.transpose([reading.order.index(dim) for dim in reading.dims])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of one batch.
+
+    Attributes
+    ----------
+    sample, variant : int array (row,)
+        Of each row the place of its sequence in the run, in rising order, and the number of its variant.
+    """
+
+    sample: np.ndarray
+    variant: np.ndarray
+
+    def add(self, total: np.ndarray, values: np.ndarray, weights: np.ndarray | None = None) -> None:
+        """Add each row's values, times its weight, to those of its sequence.
+
+        Parameters
+        ----------
+        total : array (sample, ...)
+        values : array (row, ...)
+        weights : array (row,), optional
+        """
+        edges = np.flatnonzero(np.diff(self.sample)) + 1
+        for part in np.split(np.arange(len(self.sample)), edges):
+            of_one = slice(part[0], part[-1] + 1)
+            summed = values[of_one].sum(0) if weights is None else np.tensordot(weights[of_one].astype(values.dtype), values[of_one], 1)
+            total[self.sample[part[0]]] += summed
+
+
+@dataclass(frozen=True)
+class Slope:
+    """What the model answered at some rows.
+
+    Attributes
+    ----------
+    gradient, value : array (row, ...)
+        The derivative at the place of the attribution, and what it is with respect to.
+    score : array (row,)
+    """
+
+    gradient: np.ndarray
+    value: np.ndarray
+    score: np.ndarray
+
+
+@dataclass
+class Run:
+    """Some sequences of one length, and the model to ask about them.
+
+    Attributes
+    ----------
+    feed : Feed
+    place : Place
+        Where derivatives are taken.
+    x : array (sample, time, channel) or (sample, time) of tokens
+    score : Score or function
+        A score for each sequence.
+    ids : sequence
+        The sequences' ids: noise is keyed by them.
+    most_rows : int
+        Rows in a batch.
+    seed : int
+    baseline : function of (samples, which)
+    n_baselines : int
+    reports : dict of arrays
+        What the model gave for the sequences themselves: "output" (sample, output), "score" (sample).
+    """
+
+    feed: Feed
+    place: Place
+    x: np.ndarray
+    score: Score | Callable[[Any], Any]
+    ids: Sequence[Any]
+    most_rows: int
+    seed: int = 0
+    baseline: Baseline = field(default=lambda samples, which: np.zeros(0))
+    n_baselines: int = 1
+    channels: Sequence[Any] | None = None
+    spreading: np.ndarray | None = None
+    reports: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    # Rows
+
+    def rows(self, n_variants: int = 1) -> Iterator[Rows]:
+        """Every pair of a sequence and a variant, in batches."""
+        total = len(self) * n_variants
+        for start in range(0, total, self.most_rows):
+            places = np.arange(start, min(start + self.most_rows, total))
+            yield Rows(*np.divmod(places, n_variants))
+
+    def random(self, sample: int, *more: int) -> np.random.Generator:
+        """Random numbers of one sequence, the same in whatever company it comes."""
+        return np.random.default_rng([self.seed, zlib.crc32(str(self.ids[sample]).encode()), *more])
+
+    def at(self, x: np.ndarray, samples: np.ndarray) -> Run:
+        """Other values of some of the sequences, with their scores, baselines and random numbers."""
+        here, baseline = np.asarray(samples), self.baseline
+        score = self.score.take(here) if isinstance(self.score, Score) else self.score
+        ids = [self.ids[sample] for sample in here]
+        return replace(self, x=x, score=score, ids=ids, baseline=lambda rows, which: baseline(here[rows], which), reports={})
+
+    def spread(self, maps: np.ndarray) -> np.ndarray:
+        """Maps on the layer's clock, (row, layer step), on the input's, (row, time)."""
+        return maps if self.spreading is None else maps @ self.spreading
+
+    # What the model answers
+
+    def at_x(self) -> Iterator[tuple[Rows, Slope]]:
+        """The derivatives at the sequences themselves."""
+        for rows in self.rows():
+            yield rows, self.gradient(self.x[rows.sample], rows, is_x=True)
+
+    def gradient(self, x: np.ndarray, rows: Rows, *, value: np.ndarray | None = None, is_x: bool = False) -> Slope:
+        """The derivative of each row's score at the place of the attribution.
+
+        Parameters
+        ----------
+        x : array (row, time, channel)
+        value : array (row, ...), optional
+            What the layer gives in this pass.
+        is_x : bool
+            Whether these are the sequences themselves.
+
+        Raises
+        ------
+        ModelError
+            A score or a derivative is not a number.
+        """
+        n, filled = len(x), self._filled(rows.sample)
+        score = self.score.take(rows.sample[filled]) if isinstance(self.score, Score) else self.score
+        native = None if value is None else self.place.undone(value[filled])
+        found = self.feed.gradient(x[filled], score, self.place.layer, replace=native)
+        gradient, own = found.gradients[""][0], x
+        if self.place.layer is not None:
+            gradient, own = (self.place.read(arrays, len(filled))[:n] for arrays in (found.gradients, found.values))
+        self._refuse_nan(found.score[:n], rows, "score")
+        self._refuse_nan(gradient[:n].reshape(n, -1), rows, "derivative")
+        if is_x:
+            self._report("score", found.score[:n], rows)
+            if found.output is not None and isinstance(score, Score) and not score.address:
+                self._report("output", score.all_of(found.output)[:n], rows)
+        return Slope(gradient[:n], own, found.score[:n])
+
+    def scores(self, x: np.ndarray, rows: Rows, *, value: np.ndarray | None = None, is_x: bool = False) -> np.ndarray:
+        """Each row's score, (row,), without derivatives.
+
+        Parameters
+        ----------
+        value : array (row, ...), optional
+            What the layer gives in this pass.
+        """
+        n, filled = len(x), self._filled(rows.sample)
+        native = None if value is None else self.place.undone(value[filled])
+        instead = None if native is None else {str(self.place.layer): lambda _: native}
+        if isinstance(self.score, Score):
+            score = self.score.take(rows.sample[filled])
+            forward = self.feed.forward(x[filled], [score.capture] if score.address else [], instead=instead, logits=not score.address)
+            found: np.ndarray | None = score.of(seen(forward, score.address) if score.address else forward.output)
+            if is_x and not score.address:
+                self._report("output", score.all_of(forward.output)[:n], rows)
+        else:
+            found = self.feed.forward(x[filled], instead=instead, target=self.score).scores
+        if found is None:
+            raise ModelError("The target gave no score.")
+        self._refuse_nan(found[:n], rows, "score")
+        if is_x:
+            self._report("score", found[:n], rows)
+        return found[:n]
+
+    def scores_at_x(self) -> np.ndarray:
+        """The score of each sequence itself, (sample,)."""
+        if "score" not in self.reports:
+            for rows in self.rows():
+                self.scores(self.x[rows.sample], rows, is_x=True)
+        return self.reports["score"]
+
+    def values(self, x: np.ndarray, rows: Rows) -> np.ndarray:
+        """What the layer gives for these rows, in canonical order."""
+        n, filled = len(x), self._filled(rows.sample)
+        forward = self.feed.forward(x[filled], [self.place.capture])
+        ending = "[h]" if self.place.is_recurrent else ""
+        calls = {address: calls for address, calls in forward.captured.items() if address.endswith(ending)}
+        if not calls:
+            raise LayerError(f"The layer '{self.place.layer}' never ran for this input.")
+        return self.place.read(calls, len(filled))[:n]
+
+    # Its own
+
+    def _filled(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of a batch; where shapes are compiled, filled up with the last so that there are few shapes."""
+        n = len(rows)
+        size = n if not self.feed.engine.compiles_shapes else min(self.most_rows, 1 << (n - 1).bit_length())
+        return np.minimum(np.arange(max(size, n)), n - 1)
+
+    def _report(self, name: str, values: np.ndarray, rows: Rows) -> None:
+        if name not in self.reports:
+            self.reports[name] = np.full((len(self), *values.shape[1:]), np.nan)
+        self.reports[name][rows.sample] = values
+
+    def _refuse_nan(self, values: np.ndarray, rows: Rows, what: str) -> None:
+        """Say which sequence's score is not a number."""
+        finite = np.isfinite(values).reshape(len(values), -1).all(1)
+        if not finite.all():
+            sample = self.ids[rows.sample[int(np.argmin(finite))]]
+            raise ModelError(
+                f"The {what} is NaN or infinite for sequence {sample}: look for weights that are, or for a division or logarithm at 0."
+            )
+
+
+def seen(forward: Forward, address: str) -> np.ndarray:
+    """A captured value; the calls of a cell that the model loops over are its steps.
+
+    Raises
+    ------
+    LayerError
+        It was not seen, or several times.
+    """
+    with about_layer(address.partition("[")[0]):
+        calls = forward.captured.get(address)
+        if not calls:
+            raise LayerError("never ran for this input")
+        if len(calls) == 1:
+            return calls[0]
+        if STATES in address:
+            return np.stack(calls, axis=1)
+        raise LayerError(f"is called {len(calls)} times in a pass, so that its value is not one number of a unit")
