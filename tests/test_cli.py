@@ -60,7 +60,7 @@ def test_demo_shows_the_layers_and_says_where_the_files_lie(demo):
     for part in ("1 input sequence input with 12 dimensions", "lstm LSTM with 100 hidden units", "fc fully connected 9", "softmax softmax"):
         assert all(word in text for word in part.split())
     assert [row[0] for row in rows if row[0]] == ["1", "2", "3", "4"]
-    for file in ("layers.png", "observation.png", "hidden_units.png", "heatmap.png", "report.html"):
+    for file in ("layers.png", "observation.png", "hidden_units.png", "heatmap.png", "explained.png", "report.html"):
         assert (folder / file).stat().st_size > 5000
         assert file in done.stdout
 
@@ -76,7 +76,7 @@ def test_the_page_needs_nothing_outside_itself(demo):
 
 def test_the_page_holds_every_picture_with_words_for_it(demo):
     page = (demo[0] / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4
+    assert page.count("data:image/png;base64,") == 5
     assert all(len(text) > 10 for text in re.findall(r'alt="([^"]*)"', page))
 
 

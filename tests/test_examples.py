@@ -28,3 +28,9 @@ def test_convolutions_are_trained_looked_at_and_drawn(tmp_path):
     assert "543,404 parameters, 512 not trainable" in done.stdout
     for name in ("layer.png", "filters_over_time.png", "kernels.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_planted_pattern_is_learned_explained_and_drawn(tmp_path):
+    done = run("planted_pattern.py", "--out", tmp_path)
+    assert "occlusion: area under the ROC curve" in done.stdout
+    assert (tmp_path / "explained.png").read_bytes().startswith(b"\x89PNG")

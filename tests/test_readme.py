@@ -24,7 +24,7 @@ class TakesLengths(torch.nn.Module):
 
 def test_every_python_block_of_the_readme_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names = {"model": TakesLengths()}
     for block in blocks:
         exec(block, names)
@@ -37,6 +37,9 @@ def test_every_python_block_of_the_readme_runs(capsys):
     assert list(names["seen"].states["lstm"]) == ["h", "c", "i", "f", "g", "o"]
     assert names["found"].sizes == {"step": 50, "unit": 128}
     assert [int(names["found"][name][place]) for name, place in (("time_end", 0), ("time_start", -1), ("time_end", -1))] == [52, 245, 297]
+    assert names["why"].sizes == {"time": 19, "channel": 12}
+    assert names["inside"].sizes == {"time": 19, "unit": 100}
+    assert names["maps"].sizes == {"sample": 20, "time": 29}
     assert "LSTM with 100 hidden units" in capsys.readouterr().out
     plt.close("all")
 

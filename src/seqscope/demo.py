@@ -18,7 +18,7 @@ from seqscope.layers import HEADINGS, Layers
 from seqscope.report import Picture, Section, Table, write_page
 from seqscope.scope import Scope
 
-PICTURES = ("layers.png", "observation.png", "hidden_units.png", "heatmap.png")
+PICTURES = ("layers.png", "observation.png", "hidden_units.png", "heatmap.png", "explained.png")
 PAGE = "report.html"
 
 _OPEN = """import seqscope as sq
@@ -102,6 +102,7 @@ def _sections(scope: Scope, opening: str) -> Iterator[Section]:
         picture=_drawn(first, "A heatmap of the first ten hidden units over time"),
     )
     yield _prediction_section(probability, y, opening)
+    yield _explained_section(scope, X[0], opening)
 
 
 def _layers_section(scope: Scope, opening: str) -> Section:
@@ -125,6 +126,25 @@ def _prediction_section(probability: xr.DataArray, y: np.ndarray, opening: str) 
         "For the utterance above, the three most probable speakers are:",
         opening + 'probability = scope.predict(X)  # (sample, output)\n(probability.idxmax("output") == y).mean()',
         table=Table(("Speaker", "Probability"), rows, numeric=frozenset({1})),
+    )
+
+
+def _explained_section(scope: Scope, x: xr.DataArray, opening: str) -> Section:
+    """The utterance above, explained by three methods."""
+    options: dict[str, dict[str, Any]] = {"integrated_gradients": {}, "occlusion": {"window": 5}, "grad_cam": {}}
+    found = {method.replace("_", " "): scope.attribute(x, method, **given) for method, given in options.items()}
+    panels = plot.compare_attributions(x, found)
+    return Section(
+        "What the decision rests on",
+        f"The same utterance by three methods, each of which has another question about the logit of speaker "
+        f"{found['occlusion'].target.item()}. Integrated gradients add up how it answers on the way from zero to the utterance, occlusion hides "
+        "five steps of one channel at a time, grad-CAM weighs what the LSTM holds at each step, so it has no channels and grows while the "
+        "evidence gathers. So they need not agree, and one picture alone is no proof.",
+        opening + 'found = {"integrated gradients": scope.attribute(X[0], "integrated_gradients"),\n'
+        '         "occlusion": scope.attribute(X[0], "occlusion", window=5),\n'
+        '         "grad cam": scope.attribute(X[0], "grad_cam")}\n'
+        "sq.plot.compare_attributions(X[0], found)",
+        picture=_drawn(next(iter(panels.values())), "The utterance three times, its values shaded by what each method says"),
     )
 
 

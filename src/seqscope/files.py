@@ -187,6 +187,11 @@ def check_picture(path: Path) -> None:
         )
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file's ending is that of a picture."""
+    return path.suffix.lower() in _PICTURES
+
+
 def check_output(path: Path, *, force: bool) -> Path:
     """Make sure that a file can be written, before the work begins.
 

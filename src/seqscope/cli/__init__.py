@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import warnings
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 
 from seqscope._version import __version__
-from seqscope.cli import feed, look, show
+from seqscope.cli import explain, feed, look, show
 from seqscope.engines.base import KERAS_BACKENDS
 from seqscope.errors import SeqscopeError
 
@@ -31,6 +32,7 @@ app.command(epilog="Example: seqscope activations japanese_vowels japanese_vowel
     look.activations
 )
 app.command(epilog="Example: seqscope states japanese_vowels japanese_vowels --layer lstm -o gates.nc --plot gates.png")(look.states)
+app.command(epilog="Example: seqscope explain japanese_vowels japanese_vowels --sample 0 -o why.png -o why.nc")(explain.explain)
 app.command(epilog="Example: cut -d, -f3- utterance.csv | seqscope stream japanese_vowels --layer lstm --state h")(feed.stream)
 
 
@@ -57,8 +59,14 @@ def options(
     _let_keras_run()
 
 
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as the sentence that it is, without the place in the code."""
+    Console(stderr=True).print(f"Warning: {message}", soft_wrap=True, highlight=False, markup=False)
+
+
 def main() -> NoReturn:
-    """Run a command; a mistake of the person's is one sentence and no traceback."""
+    """Run a command; a mistake of the person's is one sentence and no traceback, and so is a warning."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except SeqscopeError as error:
