@@ -11,7 +11,9 @@ from typing import Any
 import xarray as xr
 
 from seqscope import attention, labelled, layouts, memory
-from seqscope.attribution import verb
+from seqscope.attribution.asked import asked_for
+from seqscope.attribution.labelling import reduced
+from seqscope.attribution.verb import attribute
 from seqscope.axes import OUTPUT_VALUE
 from seqscope.collect import Collected, collect, few_rows
 from seqscope.engines.base import WEIGHTS, Engine, HasKernels, engine_for, open_file
@@ -562,11 +564,9 @@ class Scope:
         """
         wanted = f"{method!r}" if isinstance(method, str) else type(method).__name__
         with _verb(lambda: self._describe(f"attribute {wanted}", X)):
-            asked = verb.asked_for(
-                method, options, layer=layer, baseline=baseline, reference=reference, seed=seed, memory=memory
-            )  # fmt: skip
-            found = verb.attribute(self._specimen, X, target, asked, self._outputs, progress)
-            return verb.reduced(found, absolute=abs, over=reduce)
+            asked = asked_for(method, options, layer=layer, baseline=baseline, reference=reference, seed=seed, memory=memory)
+            found = attribute(self._specimen, X, target, asked, self._outputs, progress)
+            return reduced(found, absolute=abs, over=reduce)
 
     def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
         """The kernels of a convolution: what each filter weighs each channel with, step by step.

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from scipy.ndimage import gaussian_filter1d
 
 from seqscope.attribution.run import Baseline
 from seqscope.errors import DataError, nearest
+from seqscope.intake import as_array
+from seqscope.labelled import CHANNEL, SAMPLE, TIME
 from seqscope.sequences import Sequences
 
 # A blurred series keeps nothing faster than about a tenth of its length.
@@ -46,7 +49,8 @@ def baselines_for(wanted: Any, sequences: Sequences, reference: Sequences, seed:
     ----------
     wanted : str, number, array, DataArray, Sequences or list
         A name; a value; (channel) one value for each channel; (time, channel) a sequence for all; (sample, time, channel) one for each
-        sequence; several sequences, as Sequences or a list, of which all are used for each.
+        sequence; several sequences, as Sequences or a list, of which all are used for each. A DataArray goes by its dims, and by the
+        names of its channels and samples where it has those of the data.
     reference : Sequences
         Where means, noise and other sequences are taken from.
 
@@ -56,15 +60,39 @@ def baselines_for(wanted: Any, sequences: Sequences, reference: Sequences, seed:
         There is no such baseline, or it does not fit.
     """
     of = f" of {'reference' if said_reference else 'the data given'}"
+    if said_reference:
+        _check_width(reference.n_channels, sequences, "The reference")
     if isinstance(wanted, str):
         return _named(wanted, sequences, reference, seed, of)
-    if isinstance(wanted, Sequences | list | tuple) and not np.isscalar(wanted):
-        several = wanted if isinstance(wanted, Sequences) else Sequences(list(wanted))
+    if isinstance(wanted, Sequences):
+        return _several(wanted, sequences)
+    if isinstance(wanted, list | tuple) and not (len(wanted) and all(isinstance(value, int | float | np.number) for value in wanted)):
+        try:
+            several = Sequences(list(wanted))
+        except DataError as error:
+            raise DataError(f"A list is taken for several baselines, each a sequence, and this one can't be: {error.message}") from error
         return _several(several, sequences)
-    array = np.asarray(wanted)
-    if array.dtype.kind not in "iufb":
-        raise DataError(f"The baseline is a {type(wanted).__name__}: expected one of {', '.join(NAMES)}, a number, an array, or sequences.")
+    array = as_array(_aligned(wanted, sequences) if isinstance(wanted, xr.DataArray) else wanted)
+    if array.dtype.kind not in ("iu" if sequences.is_tokens else "iuf"):
+        given = type(wanted).__name__ + (f" of {array.dtype}" if array.ndim else "")
+        number = "the number of a token, an array of them" if sequences.is_tokens else "a number, an array"
+        raise DataError(f"The baseline is a {given}: expected one of {', '.join(NAMES)}, {number}, or sequences.")
     return _array(array, sequences)
+
+
+def _aligned(array: xr.DataArray, sequences: Sequences) -> xr.DataArray:
+    """In canonical order; channels and samples in the order of the data, where they have the same names."""
+    dims = (TIME,) if sequences.is_tokens else (TIME, CHANNEL)
+    allowed = [dims, (SAMPLE, *dims), *([] if sequences.is_tokens else [(CHANNEL,)]), ()]
+    order = next((order for order in allowed if set(order) == set(array.dims)), None)
+    if order is None:
+        expected = " or ".join(f"({', '.join(order)})" for order in allowed if order)
+        raise DataError(f"The baseline has the dims {tuple(map(str, array.dims))}: expected {expected}.")
+    for dim, names in ((CHANNEL, sequences.channels), (SAMPLE, sequences.samples)):
+        index = array.indexes.get(dim)
+        if index is not None and names is not None and index.is_unique and set(names) <= set(index):
+            array = array.sel({dim: list(names)})
+    return array.transpose(*order)
 
 
 def _named(name: str, sequences: Sequences, reference: Sequences, seed: int, of: str) -> Baselines:
@@ -91,7 +119,7 @@ def _constant(values: np.ndarray, x: np.ndarray) -> Baseline:
 
 
 def _blurred(x: np.ndarray, rows: np.ndarray) -> Baseline:
-    smooth = gaussian_filter1d(x, _BLUR * x.shape[1], axis=1, mode="nearest")
+    smooth = gaussian_filter1d(x.astype(np.float64), _BLUR * x.shape[1], axis=1, mode="nearest").astype(x.dtype)
     return lambda samples, which: smooth[samples]
 
 
@@ -113,24 +141,30 @@ def _noise(sequences: Sequences, reference: Sequences, seed: int) -> Callable[[n
 
 
 def _swapped(sequences: Sequences, reference: Sequences, seed: int) -> Callable[[np.ndarray, np.ndarray], Baseline]:
-    """Another sequence for each: one that is long enough where there is one, else its last value is held."""
+    """Another sequence for each: one that is long enough where there is one, else its last value is held.
+
+    Itself is known by its values: the reference may hold it under another id.
+    """
     flat = reference.to_flat()
+    contents = np.array([_content(flat.part(row), sequences) for row in range(len(reference))])
 
     def make(x: np.ndarray, rows: np.ndarray) -> Baseline:
-        def one(row: int) -> np.ndarray:
-            others = np.flatnonzero(
-                (reference.samples != sequences.samples[row]) if reference is sequences else np.ones(len(reference), bool)
-            )
+        def one(row: int, own: np.ndarray) -> np.ndarray:
+            others = np.flatnonzero((contents != _content(own, sequences)) | (reference.lengths != len(own)))
             if not others.size:
                 raise DataError("There is no other sequence to swap with: give some with reference=.")
             long_enough = others[reference.lengths[others] >= x.shape[1]]
             chosen = long_enough if long_enough.size else others[reference.lengths[others] == reference.lengths[others].max()]
             return _held(flat.part(int(_random(sequences, row, seed).choice(chosen))), x.shape[1]).astype(x.dtype)
 
-        made = {int(row): one(int(row)) for row in np.unique(rows)}
+        made = {int(row): one(int(row), x[place]) for row, place in zip(*np.unique(rows, return_index=True), strict=True)}
         return lambda samples, which: np.stack([made[int(rows[sample])] for sample in samples])
 
     return make
+
+
+def _content(values: np.ndarray, sequences: Sequences) -> int:
+    return hash(values.astype(sequences.dtype).tobytes())
 
 
 def _random(sequences: Sequences, row: int, seed: int) -> np.random.Generator:
@@ -160,6 +194,9 @@ def _pool(several: Sequences, text: str) -> Baselines:
         return np.flatnonzero(several.lengths >= min(n_steps, int(several.lengths.max())))
 
     def make(x: np.ndarray, rows: np.ndarray) -> Baseline:
+        n_channels = None if x.ndim == 2 else x.shape[2]
+        if several.n_channels != n_channels:
+            raise DataError(f"The reference has {_width(several.n_channels)} and the data {_width(n_channels)}.")
         chosen = fitting(x.shape[1])
         return lambda samples, which: np.stack([_held(flat.part(chosen[one]), x.shape[1]) for one in which]).astype(x.dtype)
 
@@ -176,33 +213,48 @@ def _held(values: np.ndarray, n_steps: int) -> np.ndarray:
 def _array(array: np.ndarray, sequences: Sequences) -> Baselines:
     """A number, one for each channel, a sequence for all, or one for each."""
     if array.ndim == 0:
+        _check_finite(array)
         return Baselines(f"{array.item():g}", lambda x, rows: _constant(array, x))
     if array.ndim == 1 and not sequences.is_tokens:
         _check_width(len(array), sequences)
+        _check_finite(array)
         return Baselines("a value for each channel", lambda x, rows: _constant(array, x))
     n_axes = 1 if sequences.is_tokens else 2
     if array.ndim not in (n_axes, n_axes + 1):
-        raise DataError(f"The baseline has shape {array.shape}: expected (channel), (time, channel) or (sample, time, channel).")
+        expected = "(time) or (sample, time)" if sequences.is_tokens else "(channel), (time, channel) or (sample, time, channel)"
+        raise DataError(f"The baseline has shape {array.shape}: expected {expected}.")
     if n_axes == 2:
         _check_width(array.shape[-1], sequences)
     longest, n_steps = int(sequences.lengths.max()), array.shape[array.ndim - n_axes]
     if n_steps < longest:
         raise DataError(f"The baseline has shape {array.shape}, so {n_steps} steps, and the longest sequence has {longest}.")
     if array.ndim == n_axes:
+        _check_finite(array[:longest])
         return Baselines(
             "an array",
             lambda x, rows: lambda samples, which: np.broadcast_to(array[: x.shape[1]].astype(x.dtype), (len(samples), *x.shape[1:])),
         )
     if len(array) != len(sequences):
         raise DataError(
-            f"The baseline has shape {array.shape}, so {len(array)} sequences for {len(sequences)}: give one for each, or a list of "
-            "sequences that are all used for each."
+            f"The baseline has shape {array.shape}, for {len(sequences)} sequences: give one for each, or a list of sequences that "
+            "are all used for each."
         )
+    _check_finite(array[np.arange(n_steps) < sequences.lengths[:, None]])
     return Baselines(
         "an array for each sequence", lambda x, rows: lambda samples, which: array[rows[samples], : x.shape[1]].astype(x.dtype)
     )
 
 
-def _check_width(n_channels: int | None, sequences: Sequences) -> None:
+def _check_finite(used: np.ndarray) -> None:
+    """Refuse NaN in what is used; beyond the end of a sequence it is padding."""
+    if not np.isfinite(used).all():
+        raise DataError("The baseline is NaN or infinite within the length of a sequence: expected finite values.")
+
+
+def _check_width(n_channels: int | None, sequences: Sequences, what: str = "The baseline") -> None:
     if n_channels != sequences.n_channels:
-        raise DataError(f"The baseline has {n_channels} channels and the data {sequences.n_channels}.")
+        raise DataError(f"{what} has {_width(n_channels)} and the data {_width(sequences.n_channels)}.")
+
+
+def _width(n_channels: int | None) -> str:
+    return "tokens" if n_channels is None else f"{n_channels} channel{'s' if n_channels != 1 else ''}"

@@ -14,6 +14,13 @@ from seqscope.attribution.run import Run
 from seqscope.engines.base import HasCaptum
 from seqscope.engines.score import Score
 from seqscope.errors import UnsupportedError
+from seqscope.randomness import state_kept
+
+# Methods of derivatives at the input alone.
+_COMPARE_WITH_NOTHING = ("Saliency", "InputXGradient", "Deconvolution", "GuidedBackprop", "LRP")
+# Methods that take all baselines at once, and those that draw: for each sequence by itself, so that batch-mates do not matter.
+_OF_MANY_BASELINES = ("DeepLiftShap", "GradientShap")
+_ALONE = (*_OF_MANY_BASELINES, "KernelShap", "Lime", "ShapleyValueSampling")
 
 
 @dataclass(frozen=True)
@@ -26,8 +33,16 @@ class Captum:
     name: ClassVar[str] = "captum"
     place: ClassVar[str] = INPUT
     needs_gradient: ClassVar[bool] = False
-    signed: ClassVar[bool] = True
-    uses_baseline: ClassVar[bool] = True
+
+    @property
+    def signed(self) -> bool:
+        """Whether what it gives has a sign."""
+        return self.method != "Saliency" or not self.options.get("abs", True)
+
+    @property
+    def uses_baseline(self) -> bool:
+        """Whether it compares with the verb's baseline."""
+        return self.method not in _COMPARE_WITH_NOTHING and "baselines" not in self.options
 
     def n_variants(self, n_steps: int, n_channels: int) -> int:
         """What it runs is its own affair."""
@@ -38,16 +53,37 @@ class Captum:
         engine = run.feed.engine
         if not isinstance(engine, HasCaptum):
             raise UnsupportedError(f"captum runs on torch models, and this is one of {engine.framework}: use a method of seqscope's own.")
-        total = np.empty(run.x.shape)
-        for rows in run.rows():
-            x = run.x[rows.sample]
-            base = run.baseline(rows.sample, np.zeros(len(x), int))
-            score = run.score.take(rows.sample) if isinstance(run.score, Score) else run.score
-            batch, against = (layouts.to_model(np.asarray(values), run.feed.layout) for values in (x, base))
-            found = engine.captum(self.method, self.options, batch, np.full(len(x), x.shape[1]), score, against)
-            total[rows.sample] = layouts.from_model(found, run.feed.layout)
+        total = np.zeros(run.x.shape)
+        if self.method in _ALONE:
+            for sample in range(len(run)):
+                total[sample] = self._of_one(run, engine, sample)
+        else:
+            n_baselines = run.n_baselines if self.uses_baseline else 1
+            for rows in run.rows(n_baselines):
+                base = run.baseline(rows.sample, rows.variant)
+                rows.add(total, self._found(run, engine, rows.sample, base), np.full(len(base), 1 / n_baselines))
         run.scores_at_x()
-        return Explained(total, said={"captum_method": self.method})
+        plain = [f"{name}={value!r}" for name, value in self.options.items() if isinstance(value, str | int | float | tuple | None)]
+        return Explained(total, said={"captum_method": self.method, "captum_options": ", ".join(plain) or None})
+
+    def _of_one(self, run: Run, engine: HasCaptum, sample: int) -> np.ndarray:
+        """A sequence by itself, with all of its baselines and random numbers of its own."""
+        which = np.arange(run.n_baselines if self.method in _OF_MANY_BASELINES else 1)
+        base = run.baseline(np.full(len(which), sample), which)
+        if self.method == "DeepLiftShap" and len(base) == 1:  # which wants several
+            base = np.repeat(base, 2, axis=0)
+        with state_kept():
+            np.random.seed(int(run.random(sample).integers(2**32)))
+            return self._found(run, engine, np.array([sample]), base)[0]
+
+    def _found(self, run: Run, engine: HasCaptum, samples: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """What captum gives for some sequences."""
+        x = run.x[samples]
+        score = run.score.take(samples) if isinstance(run.score, Score) else run.score
+        batch, against = (layouts.to_model(np.asarray(values), run.feed.layout) for values in (x, base))
+        parts = {"internal_batch_size": run.most_rows} if self.method == "IntegratedGradients" else {}
+        found = engine.captum(self.method, {**parts, **self.options}, batch, np.full(len(x), x.shape[1]), score, against)
+        return np.asarray(layouts.from_model(found, run.feed.layout))
 
 
 def captum(method: str, **options: Any) -> Captum:

@@ -24,8 +24,18 @@ Combine = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _maps(run: Run, combine: Combine) -> np.ndarray:
-    parts = [combine(found.value, found.gradient) for _, found in run.at_x()]
+    parts = [combine(_by_unit(found.value), _by_unit(found.gradient)) for _, found in run.at_x()]
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _values(run: Run) -> np.ndarray:
+    """What the layer gives for every sequence, (sample, time, unit)."""
+    return _by_unit(np.concatenate([run.values(run.x[rows.sample], rows) for rows in run.rows()]))
+
+
+def _by_unit(value: np.ndarray) -> np.ndarray:
+    """A value as (sample, time, unit): of a layer with more axes, such as an image's, each series along time is a unit."""
+    return value.reshape(*value.shape[:2], -1)
 
 
 @dataclass(frozen=True)
@@ -93,9 +103,8 @@ class GradCAMPlusPlus:
         """Weights from powers of the derivatives."""
 
         def combine(value: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-            square = gradient**2
-            below = 2 * square + value.sum(1, keepdims=True) * gradient * square
-            share = np.divide(square, below, out=np.zeros_like(square), where=below != 0)
+            below = 2 + value.sum(1, keepdims=True) * gradient  # g^2, on both sides of the fraction, may be too small for a number
+            share = np.divide(1, below, out=np.zeros_like(gradient), where=(below != 0) & (gradient != 0))
             return np.asarray(np.einsum("ntu,nu->nt", value, (share * np.maximum(gradient, 0)).sum(1)))
 
         return Explained(_bent(_maps(run, combine), True))
@@ -160,7 +169,7 @@ class CAM:
         """
         if not isinstance(run.score, Score) or run.score.address:
             raise UnsupportedError("cam explains outputs of the model: for a unit or a function, use grad_cam.")
-        value = np.concatenate([run.values(run.x[rows.sample], rows) for rows in run.rows()])
+        value = _values(run)
         run.scores_at_x()
         matrix = _readout(run, value, run.reports["output"])
         return Explained(np.einsum("ntu,un->nt", value, matrix[:, run.score.position]))
@@ -181,12 +190,14 @@ def _readout(run: Run, value: np.ndarray, logits: np.ndarray) -> np.ndarray:
         dense = engine.dense(name) if isinstance(engine, HasDense) else None
         if dense is None or dense.matrix.shape != (pooled.shape[1], logits.shape[1]):
             continue
-        expected = pooled @ dense.matrix + dense.bias
-        if np.allclose(logits, expected, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(logits).max()))):
+        # as a share of what is summed up, which is what rounding goes by: logits themselves may all be near 0, or near the bias
+        summed = float((np.abs(pooled) @ np.abs(dense.matrix)).max(initial=0))
+        allowed = 1e-4 * summed + 1e-6 * float(np.abs(dense.bias).max(initial=0))
+        if (np.abs(pooled @ dense.matrix + dense.bias - logits) <= allowed).all():
             return dense.matrix
     raise UnsupportedError(
         f"cam needs a network whose last layers are a mean over time and a dense layer, and '{run.place.layer}' is not read in that way "
-        "by this one: use grad_cam, which gives the same map for such networks, or layer_cam."
+        "by this one: use grad_cam, which asks for no such layers (and agrees with cam where they are there), or layer_cam."
     )
 
 
@@ -212,44 +223,61 @@ class ScoreCAM:
         return 64
 
     def explain(self, run: Run) -> Explained:
-        """Weights from masked runs."""
-        value = np.concatenate([run.values(run.x[rows.sample], rows) for rows in run.rows()])
-        low, high = value.min(1, keepdims=True), value.max(1, keepdims=True)
-        kept = np.divide(value - low, high - low, out=np.zeros_like(value), where=high > low)
+        """Weights from masked runs.
+
+        Raises
+        ------
+        UnsupportedError
+            The input is tokens, or what the layer's steps see of it is not known.
+        """
+        if run.x.ndim == 2:
+            raise UnsupportedError("score_cam keeps shares of the input's values, and tokens have none: use layer_cam, or occlusion.")
+        value = _values(run)
         base = run.baseline(np.arange(len(run)), np.zeros(len(run), int))
         found = np.empty((len(run), value.shape[2]))
         for rows in run.rows(value.shape[2]):
-            mask = run.spread(kept[rows.sample, :, rows.variant])[..., None].astype(run.x.dtype)
+            mask = self._masks(run, value[rows.sample, :, rows.variant])[..., None].astype(run.x.dtype)
             x = run.x[rows.sample]
             found[rows.sample, rows.variant] = run.scores(base[rows.sample] + mask * (x - base[rows.sample]), rows)
         away = np.exp(found - found.max(1, keepdims=True))
         return Explained(_bent(np.einsum("ntu,nu->nt", value, away / away.sum(1, keepdims=True)), True))
+
+    def _masks(self, run: Run, activations: np.ndarray) -> np.ndarray:
+        """How much of each input step is kept, (row, time): from 0 where a unit is least active to 1 where it is most.
+
+        Of what no step of the layer sees nothing is kept, and nothing for a unit that is equally active everywhere.
+        """
+        on_time = run.spread(activations)
+        if on_time.shape[1] != run.x.shape[1]:
+            raise UnsupportedError(
+                f"What the steps of '{run.place.layer}' see of the input can't be known, so that its map has no place there: name "
+                "another layer."
+            )
+        seen = np.ones(on_time.shape[1], bool) if run.spreading is None else run.spreading.any(0)
+        low, high = (bound[:, None] for bound in (on_time[:, seen].min(1), on_time[:, seen].max(1)))
+        return np.where(seen, np.divide(on_time - low, high - low, out=np.zeros_like(on_time), where=high > low), 0)
 
 
 def _bent(maps: np.ndarray, relu: bool) -> np.ndarray:
     return np.maximum(maps, 0) if relu else maps
 
 
-def spreading(field: Field | None, n_own: int, n_steps: int) -> np.ndarray | None:
+def spreading(field: Field, n_steps: int) -> np.ndarray:
     """How much each input step takes of each step of a layer, (layer step, input step): columns sum to 1, or to 0 where no step sees it.
 
-    A layer's step is spread over the input steps that it sees, most on its centre, falling evenly to the ends.
+    A layer's step is spread over the input steps that it sees, most on its centre, falling evenly to the ends. Where it alone sees an
+    input step, as at the borders, that takes its value whole: of patterns planted there, maps that fall off find little.
 
     Parameters
     ----------
-    field : Field or None
-        What the layer's steps see; None: the layer is on the input's clock.
-
-    Returns
-    -------
-    array, or None where the layer is on the input's clock
+    field : Field
+        What the layer's steps see.
+    n_steps : int
+        Of the input.
     """
-    if field is None:
-        return None
     steps = np.arange(n_steps)
-    near = field.near
-    start, end = near.start[:n_own, None], near.end[:n_own, None]
-    reach = np.maximum((end - start) / 2, 0) + 1
-    weight = np.clip(1 - np.abs(steps - field.centre[:n_own, None]) / reach, 1e-6, None) * ((start <= steps) & (steps <= end))
+    start, end = field.near.start[:, None], field.near.end[:, None]
+    reach = (end - start) / 2 + 1
+    weight = np.clip(1 - np.abs(steps - field.centre[:, None]) / reach, 1e-6, None) * ((start <= steps) & (steps <= end))
     total = weight.sum(0, keepdims=True)
     return np.asarray(np.divide(weight, total, out=np.zeros_like(weight), where=total > 0))

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqscope.attribution.method import EITHER, Explained
 from seqscope.attribution.run import Rows, Run, Slope
-from seqscope.errors import DataError, nearest
+from seqscope.errors import DataError, UnsupportedError, nearest
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class IntegratedGradients:
         way = run.x - base
         total = np.zeros(run.x.shape)
         for rows in run.rows(self.steps):
-            at = base[rows.sample] + nodes[rows.variant, None, None].astype(way.dtype) * way[rows.sample]
+            at = base[rows.sample] + _along(nodes[rows.variant], way) * way[rows.sample]
             rows.add(total, run.gradient(at, rows).gradient, weights[rows.variant])
         total *= way
         scores = np.concatenate([run.scores(base[rows.sample], rows) for rows in run.rows()])
@@ -164,8 +164,7 @@ class IntegratedGradients:
         way = end - start
         total = np.zeros(way.shape)
         for rows in run.rows(self.steps):
-            share = nodes[rows.variant].astype(way.dtype).reshape(-1, *(1,) * (way.ndim - 1))
-            value = start[rows.sample] + share * way[rows.sample]
+            value = start[rows.sample] + _along(nodes[rows.variant], way) * way[rows.sample]
             rows.add(total, run.gradient(run.x[rows.sample], rows, value=value).gradient, weights[rows.variant])
         total *= way
         ends = [
@@ -176,13 +175,14 @@ class IntegratedGradients:
 
     def _along_states(self, run: Run, which: int) -> tuple[np.ndarray, np.ndarray]:
         """The sum over the path of the mean of two neighbours' derivatives, times the change of h between them."""
+        _refuse_states_of_tokens(run, self.name)
         nodes = np.concatenate([[0.0], _RULES[self.rule](self.steps)[0], [1.0]])
         base = run.baseline(np.arange(len(run)), np.full(len(run), which))
         way = run.x - base
         total: np.ndarray | None = None
         before: tuple[int, Slope] | None = None
         for rows in run.rows(len(nodes)):
-            at = base[rows.sample] + nodes[rows.variant, None, None].astype(way.dtype) * way[rows.sample]
+            at = base[rows.sample] + _along(nodes[rows.variant], way) * way[rows.sample]
             found = run.gradient(at, rows)
             if total is None:
                 total = np.zeros((len(run), *found.value.shape[1:]))
@@ -201,11 +201,31 @@ class IntegratedGradients:
         return total, np.zeros(len(run))
 
 
+def is_tokens(run: Run) -> bool:
+    """Whether the sequences are tokens, which can be neither mixed nor changed by a little."""
+    return run.x.ndim == 2
+
+
+def _refuse_states_of_tokens(run: Run, name: str) -> None:
+    """Refuse a path of the input where there is none."""
+    if is_tokens(run) and run.place.is_recurrent:
+        raise UnsupportedError(
+            f"At a recurrent layer {name} follows the input, and the input is tokens, between which nothing lies: name the layer that "
+            "embeds them."
+        )
+
+
+def _along(share: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A number for each row, in the form and type in which it multiplies values (row, ...)."""
+    return share.astype(values.dtype).reshape(-1, *(1,) * (values.ndim - 1))
+
+
 def _gap(total: np.ndarray, change: np.ndarray) -> np.ndarray:
     """How far the sum is from the change of the score, as a share of that."""
     off = np.abs(total.reshape(len(total), -1).sum(1) - change)
     rounding = 1e-6 * (np.abs(total).reshape(len(total), -1).sum(1) + np.abs(change))
-    return np.asarray(np.where(off <= rounding, 0.0, off) / np.maximum(np.abs(change), np.finfo(np.float64).tiny))
+    with np.errstate(over="ignore"):  # of a score that does not change, anything is an endless share
+        return np.asarray(np.where(off <= rounding, 0.0, off) / np.maximum(np.abs(change), np.finfo(np.float64).tiny))
 
 
 def _gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -224,7 +244,8 @@ _RULES = {"gauss_legendre": _gauss_legendre, "midpoint": _midpoint}
 class ExpectedGradients:
     """Integrated gradients without a choice of baseline: the mean over baselines drawn from the data, and over points of the paths.
 
-    At a layer, the derivative at its value along the input's path, times the change of the value.
+    At a layer, the derivative at its value along the input's path, times the change of the value; where the input is tokens, between
+    which nothing lies, along the straight path between the layer's two values.
 
     Attributes
     ----------
@@ -254,6 +275,7 @@ class ExpectedGradients:
 
     def explain(self, run: Run) -> Explained:
         """Mean of (x - b) dS/dx at b + a (x - b)."""
+        _refuse_states_of_tokens(run, self.name)
         which, share = self._drawn(run)
         own: np.ndarray | None = None
         total: np.ndarray | None = None
@@ -261,10 +283,13 @@ class ExpectedGradients:
             own = np.concatenate([run.values(run.x[rows.sample], rows) for rows in run.rows()])
         for rows in run.rows(self.draws):
             base = run.baseline(rows.sample, which[rows.sample, rows.variant])
-            x = run.x[rows.sample]
-            a = share[rows.sample, rows.variant, None, None].astype(x.dtype)
-            found = run.gradient(base + a * (x - base), rows)
-            way = x - base if own is None else own[rows.sample] - run.values(base, rows)
+            x, a = run.x[rows.sample], share[rows.sample, rows.variant]
+            start, end = (base, x) if own is None else (run.values(base, rows), own[rows.sample])
+            way = end - start
+            if is_tokens(run):
+                found = run.gradient(x, rows, value=start + _along(a, way) * way)
+            else:
+                found = run.gradient(base + _along(a, x) * (x - base), rows)
             if total is None:
                 total = np.zeros((len(run), *way.shape[1:]))
             rows.add(total, found.gradient * way)
@@ -282,6 +307,8 @@ class ExpectedGradients:
 @dataclass(frozen=True)
 class SmoothGrad:
     """The mean derivative over noisy copies of the input, in which what differs from copy to copy cancels out.
+
+    Where the input is tokens, the noise is on the value of the layer that is asked about.
 
     Attributes
     ----------
@@ -315,9 +342,15 @@ class SmoothGrad:
 
     def explain(self, run: Run) -> Explained:
         """Mean of dS/dx at x + noise."""
+        if is_tokens(run) and run.place.is_recurrent:
+            raise UnsupportedError(
+                f"{self.name} adds noise, and neither tokens nor a recurrent layer's states bear it: name the layer that embeds them."
+            )
+        own = np.concatenate([run.values(run.x[rows.sample], rows) for rows in run.rows()]) if is_tokens(run) else run.x
         total: np.ndarray | None = None
         for rows in run.rows(self.draws):
-            found = run.gradient(np.stack(list(self._noisy(run, rows))), rows)
+            noisy = np.stack(list(self._noisy(run, own, rows)))
+            found = run.gradient(run.x[rows.sample], rows, value=noisy) if is_tokens(run) else run.gradient(noisy, rows)
             if total is None:
                 total = np.zeros((len(run), *found.gradient.shape[1:]))
             rows.add(total, found.gradient)
@@ -325,9 +358,9 @@ class SmoothGrad:
             raise DataError("There is no sequence to explain.")
         return Explained(total / self.draws)
 
-    def _noisy(self, run: Run, rows: Rows) -> Iterator[np.ndarray]:
+    def _noisy(self, run: Run, own: np.ndarray, rows: Rows) -> Iterator[np.ndarray]:
         for sample, variant in zip(rows.sample, rows.variant, strict=True):
-            x = run.x[sample]
+            x = own[sample]
             noise = run.random(sample, int(variant)).standard_normal(x.shape, np.float32)
             yield (x + self.spread * np.ptp(x) * noise).astype(x.dtype)
 

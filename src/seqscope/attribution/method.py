@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from seqscope.attribution.place import EITHER, INPUT, LAYER
 from seqscope.attribution.run import Run
 
-# Where a method works: on the input alone, there or at a layer, at a layer alone (class activation maps).
-INPUT, EITHER, LAYER = "input", "either", "layer"
+__all__ = ["EITHER", "INPUT", "LAYER", "Explained", "Method"]
 
 
 @dataclass(frozen=True)

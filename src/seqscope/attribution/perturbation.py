@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +11,8 @@ import numpy as np
 from seqscope.attribution.gradients import check_count
 from seqscope.attribution.method import INPUT, Explained
 from seqscope.attribution.run import Run
-from seqscope.errors import DataError
+from seqscope.errors import DataError, nearest, quoted
+from seqscope.intake import as_array
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Occlusion:
         Whether a window hides one channel or all of them.
     fill : str, float or array
         What stands in the window: "zero", "mean" (of the channel), "blur", "noise" (values of the channel drawn from the data), "swap"
-        (another sequence), or what `baseline=` takes.
+        (another sequence), or what `baseline=` takes; of several, the mean.
 
     References
     ----------
@@ -52,7 +53,7 @@ class Occlusion:
             check_count("stride", self.stride)
             if self.stride > self.window:
                 raise DataError(f"stride is {self.stride} and the window {self.window}: steps in between would never be hidden.")
-        if self.channels not in ("each", "all"):
+        if not isinstance(self.channels, str) or self.channels not in ("each", "all"):
             raise DataError(f"channels is {self.channels!r}: expected 'each' (one at a time) or 'all' (together).")
 
     def n_variants(self, n_steps: int, n_channels: int) -> int:
@@ -90,9 +91,9 @@ class FeatureAblation:
     Attributes
     ----------
     groups : sequence of (channels, times), or int array (time, channel), optional
-        `channels`: positions or names, one or several, None for all; `times`: a pair (start, stop) of steps, a slice, None for all. Or
-        the number of the group that each value belongs to, -1 for none. Default: a group for each channel. A value of several groups
-        is given their sum.
+        `channels`: one or several, an integer is a position and anything else a name, None for all; `times`: a pair (start, stop) of
+        steps, a slice, None for all. Or the number of the group that each value belongs to, -1 for none; sequences shorter than that
+        have its beginning. Default: a group for each channel. A value of several groups is given their sum.
     fill
         As in `Occlusion`.
     """
@@ -106,11 +107,19 @@ class FeatureAblation:
     signed: ClassVar[bool] = True
     uses_baseline: ClassVar[bool] = True
 
+    def __post_init__(self) -> None:
+        if self.groups is None or _is_array(self.groups):
+            return
+        if not isinstance(self.groups, list | tuple) or not self.groups:
+            raise DataError(
+                f"groups is {self.groups!r}: expected a list of pairs (channels, times), or an array with the number of each value's group."
+            )
+
     def n_variants(self, n_steps: int, n_channels: int) -> int:
         """A row for each group."""
         if self.groups is None:
             return n_channels
-        return len(self.groups) if not isinstance(self.groups, np.ndarray) else max(1, int(self.groups.max()) + 1)
+        return len(_numbers(as_array(self.groups)) if _is_array(self.groups) else self.groups)
 
     def explain(self, run: Run) -> Explained:
         """S(x) less the score with a group hidden."""
@@ -119,21 +128,22 @@ class FeatureAblation:
 
 
 def _drops(run: Run, n_masks: int, mask_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The sum over masks of how far the score falls, on the values that each hides.
+    """The sum over masks of how far the score falls, on the values that each hides; in the mean over what may stand there.
 
     Parameters
     ----------
     mask_of : function of (row,)
         What masks of these numbers hide, bool (row, time, channel).
     """
-    scores, fill = run.scores_at_x(), run.baseline(np.arange(len(run)), np.zeros(len(run), int))
-    total = np.zeros(run.x.shape)
-    for rows in run.rows(n_masks):
-        hidden = mask_of(rows.variant)
-        x = np.where(hidden, fill[rows.sample], run.x[rows.sample])
-        drop = scores[rows.sample] - run.scores(x, rows)
-        rows.add(total, hidden * drop.reshape(-1, *(1,) * (hidden.ndim - 1)))
-    return total
+    scores, total = run.scores_at_x(), np.zeros(run.x.shape)
+    for which in range(run.n_baselines):
+        fill = run.baseline(np.arange(len(run)), np.full(len(run), which))
+        for rows in run.rows(n_masks):
+            hidden = mask_of(rows.variant)
+            x = np.where(hidden, fill[rows.sample], run.x[rows.sample])
+            drop = scores[rows.sample] - run.scores(x, rows)
+            rows.add(total, hidden * drop.reshape(-1, *(1,) * (hidden.ndim - 1)))
+    return total / run.n_baselines
 
 
 def group_masks(groups: Any, shape: Sequence[int], names: Sequence[Any] | None) -> np.ndarray:
@@ -154,40 +164,83 @@ def group_masks(groups: Any, shape: Sequence[int], names: Sequence[Any] | None) 
     """
     if groups is None:
         return np.ones((1, *shape), bool) if len(shape) == 1 else np.eye(shape[1], dtype=bool)[:, None, :].repeat(shape[0], 1)
-    if isinstance(groups, np.ndarray):
-        if groups.dtype.kind not in "iu" or groups.shape != tuple(shape):
-            raise DataError(
-                f"groups has shape {groups.shape} and type {groups.dtype}: expected whole numbers of shape {tuple(shape)}, (time, channel)."
-            )
-        return np.asarray(groups == np.unique(groups[groups >= 0]).reshape(-1, *(1,) * len(shape)))
+    if _is_array(groups):
+        return _numbered(as_array(groups), shape)
     masks = []
     for group in groups:
         if not isinstance(group, tuple | list) or len(group) != 2:
             raise DataError(f"A group is {group!r}: expected a pair (channels, times), None for all of them.")
         mask = np.zeros(shape, bool)
-        times = _stretch(group[1], shape[0])
-        mask[times if len(shape) == 1 else np.ix_(np.arange(shape[0])[times], np.array(_channels(group[0], shape[1], names)))] = True
+        times = np.arange(shape[0])[_stretch(group[1])]
+        if len(shape) > 1:
+            mask[np.ix_(times, _channels(group[0], shape[1], names))] = True
+        elif group[0] is None:
+            mask[times] = True
+        else:
+            raise DataError(f"A group has the channels {group[0]!r}, and tokens have none: expected (None, times).")
         masks.append(mask)
     return np.stack(masks)
 
 
-def _stretch(times: Any, n_steps: int) -> slice:
+def _is_array(groups: Any) -> bool:
+    """Whether it is an array of any kind."""
+    return hasattr(groups, "shape") and hasattr(groups, "dtype")
+
+
+def _numbers(numbered: np.ndarray) -> np.ndarray:
+    """The numbers of the groups, -1 left out."""
+    return np.unique(numbered[numbered >= 0]) if numbered.dtype.kind in "iu" else np.zeros(0, int)
+
+
+def _numbered(numbered: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Masks from the number of each value's group; a sequence may be shorter than the array."""
+    fits = numbered.ndim == len(shape) and numbered.shape[1:] == tuple(shape[1:]) and len(numbered) >= shape[0]
+    if numbered.dtype.kind not in "iu" or not fits:
+        axes = "(time, channel)" if len(shape) > 1 else "(time)"
+        raise DataError(
+            f"groups has shape {numbered.shape} and type {numbered.dtype}: expected whole numbers of shape {tuple(shape)}, {axes}."
+        )
+    numbers = _numbers(numbered)
+    if not numbers.size:
+        raise DataError("groups holds no group: expected a number from 0 for the values of each, -1 for those of none.")
+    return np.asarray(numbered[: shape[0]] == numbers.reshape(-1, *(1,) * len(shape)))
+
+
+def _stretch(times: Any) -> slice:
+    """Steps as a slice, which ends with the sequence."""
     if times is None:
         return slice(None)
-    if isinstance(times, slice):
-        return times
-    if isinstance(times, tuple | list) and len(times) == 2 and all(hasattr(step, "__index__") for step in times) and times[0] < times[1]:
-        return slice(int(times[0]), min(int(times[1]), n_steps))
-    raise DataError(f"The times of a group are {times!r}: expected a pair of steps (start, stop) with start < stop, a slice, or None.")
+    parts = (times.start, times.stop, times.step) if isinstance(times, slice) else ()
+    if parts and times.step != 0 and all(part is None or _is_whole(part) for part in parts):
+        return slice(*parts)
+    if isinstance(times, tuple | list) and len(times) == 2 and all(map(_is_whole, times)) and 0 <= times[0] < times[1]:
+        return slice(int(times[0]), int(times[1]))
+    raise DataError(
+        f"The times of a group are {times!r}: expected a pair of steps (start, stop) with 0 <= start < stop, a slice, or None for all."
+    )
 
 
-def _channels(wanted: Any, n_channels: int, names: Sequence[Any] | None) -> list[int]:
+def _channels(wanted: Any, n_channels: int, names: Sequence[Any] | None) -> np.ndarray:
+    """Positions of channels."""
     if wanted is None:
-        return list(range(n_channels))
-    listed = list(wanted) if isinstance(wanted, list | tuple | np.ndarray | range) else [wanted]
-    known = {name: place for place, name in enumerate(names or ())}
-    found = [known.get(one, one) for one in listed]
-    for place, one in zip(found, listed, strict=True):
-        if not hasattr(place, "__index__") or isinstance(place, bool) or not 0 <= place < n_channels:
-            raise DataError(f"There is no channel {one!r}: there are {n_channels}, {list(names or range(n_channels))[:12]}.")
-    return [int(place) for place in found]
+        return np.arange(n_channels)
+    listed = list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str) and getattr(wanted, "ndim", 1) != 0 else [wanted]
+    if not listed:
+        raise DataError("A group has no channel: name some, or say None for all of them.")
+    return np.array([_channel(one, n_channels, list(names or ())) for one in listed])
+
+
+def _channel(one: Any, n_channels: int, names: list[Any]) -> int:
+    """Where a channel is: an integer is a position, anything else a name."""
+    if _is_whole(one):
+        if 0 <= int(one) < n_channels:
+            return int(one)
+        called = f", named {quoted(map(str, names))}" if names and names != list(range(n_channels)) else ""
+        raise DataError(f"There is no channel {int(one)}: there are {n_channels}, at positions 0 to {n_channels - 1}{called}.")
+    if isinstance(one, Hashable) and not isinstance(one, bool | np.bool) and one in names:
+        return names.index(one)
+    raise DataError(f"There is no channel {one!r}: {nearest(str(one), map(str, names))}.")
+
+
+def _is_whole(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool | np.bool) and not np.ndim(value)

@@ -7,70 +7,20 @@ sequences share batches, whose size suits the memory, so what a method finds dep
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from seqscope.axes import Reading
+from seqscope.attribution.place import Place
 from seqscope.engines.base import STATES, Forward
 from seqscope.engines.score import Score
-from seqscope.errors import LayerError, ModelError, UnsupportedError, about_layer
+from seqscope.errors import LayerError, ModelError, about_layer
 from seqscope.feed import Feed
 
 # A baseline: the values of some sequences, from their places in the run, and which of several.
 Baseline = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where an attribution is made: at the input, or at a layer.
-
-    Attributes
-    ----------
-    layer : str or None
-        None: the input.
-    reading : Reading or None
-        The axes of the layer's value.
-    is_recurrent : bool
-        Whether the layer has states, so that derivatives at it go through the recurrence.
-    """
-
-    layer: str | None = None
-    reading: Reading | None = None
-    is_recurrent: bool = False
-
-    @property
-    def capture(self) -> str:
-        """What to capture to see the layer's value."""
-        return f"{self.layer}{STATES}" if self.is_recurrent else str(self.layer)
-
-    def read(self, by_way: Mapping[str, Sequence[np.ndarray]], n_rows: int) -> np.ndarray:
-        """A layer's arrays, as the engine gives them by direction, in canonical order; directions one behind the other along the units."""
-        with about_layer(str(self.layer)):
-            parts = [self._read(calls, n_rows) for calls in by_way.values()]
-            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
-
-    def _read(self, calls: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
-        if self.is_recurrent and len(calls) > 1 and calls[0].ndim > 2:
-            raise LayerError(f"is called {len(calls)} times in a pass: its derivatives have no one place")
-        if self.is_recurrent:
-            return np.stack(calls, axis=1) if calls[0].ndim == 2 else calls[0]
-        return self.reading.apply(calls, n_rows) if self.reading is not None else calls[0]
-
-    def undone(self, value: np.ndarray) -> np.ndarray:
-        """A value in canonical order, with its axes as the layer has them.
-
-        Raises
-        ------
-        UnsupportedError
-            The layer is called several times, or has samples and steps in one axis.
-        """
-        reading = self.reading
-        if reading is None or reading.several_calls or reading.folded is not None:
-            raise UnsupportedError(f"The value of '{self.layer}' can't be put in: it is called several times, or its steps are rows.")
-        return value.transpose([reading.order.index(dim) for dim in reading.dims])
 
 
 @dataclass(frozen=True)

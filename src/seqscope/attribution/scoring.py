@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -167,34 +167,29 @@ def scoring_for(target: Any, specimen: Specimen, feed: Feed, sequences: Sequence
             "every one."
         )
     if isinstance(time, int | np.integer):
-        _check_step(int(time), sequences, feed)
+        _check_step(int(time), sequences, feed, outputs)
     positions, text = _positions(wanted.name if isinstance(target, Output) else target, outputs, len(sequences))
     if time is not None:
         text += " at every step" if time == ALL else f" at step {time}"
     return Scoring(text, outputs.kind, outputs, positions, None if time in (None, ALL) else int(time), time == ALL)
 
 
-def _check_step(time: int, sequences: Sequences, feed: Feed) -> None:
+def _check_step(time: int, sequences: Sequences, feed: Feed, outputs: Outputs) -> None:
     """Refuse a step that the shortest sequence's output lacks."""
-    shortest = int(np.argmin(sequences.lengths))
-    n_steps = _n_steps(feed, sequences, shortest)
+    shortest = sequences[[int(np.argmin(sequences.lengths))]]
+    n_steps = feed.forward(next(shortest.batches(1)).values).output.shape[outputs.dims.index(TIME)]
     if not -n_steps <= time < n_steps:
-        raise DataError(f"There is no output step {time} in sequence {sequences.samples[shortest]}, which has {n_steps}.")
-
-
-def _n_steps(feed: Feed, sequences: Sequences, row: int) -> int:
-    """The output's steps for one sequence, told by the axis that is not the sample's and is as long as its input, else the longest."""
-    output = feed.forward(sequences[row].values[None]).output
-    sizes = [size for size in output.shape if size != 1] or [1]
-    length = int(sequences.lengths[row])
-    return length if length in sizes else max(sizes)
+        raise DataError(f"There is no output step {time} in sequence {shortest.samples[0]}, which has {n_steps}.")
 
 
 def _positions(name: Any, outputs: Outputs, n_samples: int) -> tuple[np.ndarray | None, str]:
     """Which output of each sequence, and in words."""
     if name is None:
         return (None, "the predicted output") if outputs.size > 1 else (np.zeros(n_samples, int), "the output")
-    one_each = isinstance(name, list | tuple) or getattr(name, "ndim", 0) == 1
+    n_axes = getattr(name, "ndim", 0)
+    if n_axes > 1:
+        raise DataError(f"The targets have shape {tuple(name.shape)}: expected one for all sequences, or (sample), one for each.")
+    one_each = isinstance(name, list | tuple | range) or n_axes == 1
     if not one_each:
         position = outputs.position(name.item() if hasattr(name, "item") else name)
         return np.full(n_samples, position), str(outputs.name(position))
@@ -245,14 +240,15 @@ def _of_unit(target: Unit, specimen: Specimen, feed: Feed, sequences: Sequences)
         raise UnsupportedError(
             f"'{layer}' ({engine.by_name[layer].type}) is not recurrent and has no state {target.state!r}: leave state= out."
         )
-    through_states = layer in recurrent and (target.state not in (None, "h") or target.direction is not None or layer not in engine.by_name)
+    of_state = _as_state(target, feed, sequences, recurrent)
+    unit = target.unit if of_state is None else of_state.unit
     address, dims = (
-        _state_address(target, specimen, feed, sequences, recurrent)
-        if through_states
-        else _value_address(target, specimen, feed, sequences)
+        _value_address(target, specimen, feed, sequences)
+        if of_state is None
+        else _state_address(of_state, specimen, feed, sequences, recurrent)
     )
     time = None if TIME not in dims else np.array([target.time])
-    score = Score(np.array([target.unit]), time, dims, address)
+    score = Score(np.array([unit]), time, dims, address)
     try:  # a few sequences tell whether there is such a unit
         shortest = sequences[[int(np.argmin(sequences.lengths))]]
         few = next(shortest.batches(1)).values
@@ -262,6 +258,30 @@ def _of_unit(target: Unit, specimen: Specimen, feed: Feed, sequences: Sequences)
     except ModelError as error:
         raise DataError(error.message) from error
     return Scoring(str(target), "unit", fixed=score)
+
+
+def _as_state(target: Unit, feed: Feed, sequences: Sequences, recurrent: Mapping[str, tuple[str, ...]]) -> Unit | None:
+    """The state that a unit is; None where it is a unit of what the layer puts out.
+
+    What a layer inside a stack and a cell that the model calls step by step put out is h, which their states have at every step; of a
+    bidirectional layer one direction behind the other.
+    """
+    if target.layer not in recurrent:
+        return None
+    if target.state not in (None, "h") or target.direction is not None:
+        return target
+    if len(recurrent[target.layer]) > 1:
+        return None
+    inside_stack = any(len(parts) > 1 and target.layer in parts for parts in recurrent.values())
+    few = next(sequences[:1].batches(1)).values
+    captured = feed.forward(few, [target.layer, f"{target.layer}{STATES}"] if inside_stack else [target.layer]).captured
+    if not inside_stack:
+        return target if len(captured.get(target.layer, ())) > 1 else None
+    forward = captured.get(f"{target.layer}{STATES}[forward][h]")
+    if forward is None:
+        return target
+    way, place = divmod(target.unit, forward[0].shape[-1])
+    return replace(target, unit=place, direction="forward" if way == 0 else "backward") if way in (0, 1) else None
 
 
 def _value_address(target: Unit, specimen: Specimen, feed: Feed, sequences: Sequences) -> tuple[str, tuple[str, ...]]:

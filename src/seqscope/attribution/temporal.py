@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
 from seqscope.attribution.gradients import Gradient
-from seqscope.attribution.method import INPUT, Explained, Method
+from seqscope.attribution.method import INPUT, LAYER, Explained, Method
 from seqscope.attribution.run import Run
-from seqscope.errors import DataError
+from seqscope.errors import DataError, UnsupportedError
+
+# Weights nearer than this to the quantile are on it, whichever way they are rounded.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class TemporalSaliencyRescaling:
     quantile : float
         The share of the steps, those of least weight, at which no channel is looked at, so that they are 0.
     fill
-        What stands where something is hidden, as in `Occlusion`.
+        What stands where something is hidden, as in `Occlusion`; the other method's baseline too.
 
     References
     ----------
@@ -45,8 +49,16 @@ class TemporalSaliencyRescaling:
     uses_baseline: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.quantile, int | float) or not 0 <= self.quantile < 1:
+        if not isinstance(self.quantile, int | float | np.floating) or not 0 <= self.quantile < 1:
             raise DataError(f"quantile is {self.quantile!r}: expected a share of the steps, from 0 to less than 1.")
+        of = self.method
+        if isinstance(of, type) or not all(hasattr(of, name) for name in ("explain", "place", "needs_gradient")):
+            raise UnsupportedError(f"The method to be rescaled is {of!r}: expected one such as seqscope.attribution.Occlusion(window=3).")
+        if of.place == LAYER or isinstance(of, TemporalSaliencyRescaling):
+            raise UnsupportedError(f"temporal_saliency_rescaling goes around a method at the input, and {of.name} is none.")
+        fill = getattr(of, "fill", None)
+        if not (fill is None or fill is self.fill or (isinstance(fill, str) and fill == "zero")):
+            raise DataError(f"{of.name} has a fill of its own, {fill!r}: say it once, as the fill of temporal_saliency_rescaling.")
 
     @property
     def needs_gradient(self) -> bool:
@@ -63,26 +75,32 @@ class TemporalSaliencyRescaling:
         if run.x.ndim == 2:
             raise DataError("temporal_saliency_rescaling hides one channel at a time, and tokens have none: use occlusion.")
         method: Method = self.method
+        if method.name == "expected_gradients" and run.n_baselines == 1:
+            raise UnsupportedError("expected_gradients draws from several baselines: give temporal_saliency_rescaling several as fill=.")
         plain = method.explain(run).values
         n, n_steps, n_channels = run.x.shape
-        base = run.baseline(np.arange(n), np.zeros(n, int))
+        bases = [run.baseline(np.arange(n), np.full(n, which)) for which in range(run.n_baselines)]
         of_step = np.empty((n, n_steps))
         for rows in run.rows(n_steps):
             hidden = np.arange(n_steps) == rows.variant[:, None]
-            of_step[rows.sample, rows.variant] = self._change(run, rows.sample, hidden[..., None], base, plain)
+            of_step[rows.sample, rows.variant] = self._change(run, rows.sample, hidden[..., None], bases, plain)
         result = np.zeros(run.x.shape)
-        sample, step = np.nonzero(of_step >= np.quantile(of_step, self.quantile, axis=1, keepdims=True))
+        least = np.quantile(of_step, self.quantile, axis=1, keepdims=True)
+        sample, step = np.nonzero(of_step >= least * (1 - _ROUNDING))
         sample, step, channel = np.repeat(sample, n_channels), np.repeat(step, n_channels), np.tile(np.arange(n_channels), len(sample))
         for start in range(0, len(sample), run.most_rows):
             here = slice(start, start + run.most_rows)
             s, t, c = sample[here], step[here], channel[here]
             hidden = (np.arange(n_steps) == t[:, None])[..., None] & (np.arange(n_channels) == c[:, None])[:, None, :]
-            result[s, t, c] = of_step[s, t] * self._change(run, s, hidden, base, plain)
+            result[s, t, c] = of_step[s, t] * self._change(run, s, hidden, bases, plain)
         run.scores_at_x()
         return Explained(result, said={"of": method.name})
 
-    def _change(self, run: Run, sample: np.ndarray, hidden: np.ndarray, base: np.ndarray, plain: np.ndarray) -> np.ndarray:
-        """How much the other method's attribution changes where something is hidden, (row,)."""
-        x = np.where(hidden, base[sample], run.x[sample])
-        found = self.method.explain(run.at(x, sample)).values
-        return np.asarray(np.abs(found - plain[sample]).sum(axis=(1, 2)))
+    def _change(self, run: Run, sample: np.ndarray, hidden: np.ndarray, bases: Sequence[np.ndarray], plain: np.ndarray) -> np.ndarray:
+        """How much the other method's attribution changes where something is hidden, (row,): in the mean over what may stand there."""
+        total = np.zeros(len(sample))
+        for base in bases:
+            x = np.where(hidden, base[sample], run.x[sample])
+            found = self.method.explain(run.at(x, sample)).values
+            total += np.abs(found - plain[sample]).sum(axis=(1, 2))
+        return total / len(bases)

@@ -1,0 +1,141 @@
+"""Where an attribution is made: at the input, or at a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from seqscope import labelled
+from seqscope.axes import Reading
+from seqscope.collect import few_rows
+from seqscope.engines.base import STATES, HasStates
+from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest
+from seqscope.feed import Feed
+from seqscope.labelled import TIME
+from seqscope.sequences import Sequences
+from seqscope.specimen import Specimen
+
+# Where a method works: on the input alone, there or at a layer, at a layer alone (class activation maps).
+INPUT, EITHER, LAYER = "input", "either", "layer"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an attribution is made: at the input, or at a layer.
+
+    Attributes
+    ----------
+    layer : str or None
+        None: the input.
+    reading : Reading or None
+        The axes of the layer's value.
+    part : str or None
+        Where the layer has states, so that derivatives at it go through the recurrence: the layer itself, of a stack the last.
+    """
+
+    layer: str | None = None
+    reading: Reading | None = None
+    part: str | None = None
+
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether the layer has states."""
+        return self.part is not None
+
+    @property
+    def capture(self) -> str:
+        """What to capture to see the layer's value."""
+        return str(self.layer) if self.part is None else f"{self.part}{STATES}"
+
+    def read(self, by_way: Mapping[str, Sequence[np.ndarray]], n_rows: int) -> np.ndarray:
+        """A layer's arrays, as the engine gives them by direction, in canonical order; directions one behind the other along the units."""
+        with about_layer(str(self.layer)):
+            parts = [self._read(calls, n_rows) for calls in by_way.values()]
+            return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+    def _read(self, calls: Sequence[np.ndarray], n_rows: int) -> np.ndarray:
+        if self.is_recurrent and len(calls) > 1 and calls[0].ndim > 2:
+            raise LayerError(f"is called {len(calls)} times in a pass: its derivatives have no one place")
+        if self.is_recurrent:
+            return np.stack(calls, axis=1) if calls[0].ndim == 2 else calls[0]
+        return self.reading.apply(calls, n_rows) if self.reading is not None else calls[0]
+
+    def undone(self, value: np.ndarray) -> np.ndarray:
+        """A value in canonical order, with its axes as the layer has them.
+
+        Raises
+        ------
+        UnsupportedError
+            The layer is called several times, or has samples and steps in one axis.
+        """
+        reading = self.reading
+        if reading is None or reading.several_calls or reading.folded is not None:
+            raise UnsupportedError(f"The value of '{self.layer}' can't be put in: it is called several times, or its steps are rows.")
+        return value.transpose([reading.order.index(dim) for dim in reading.dims])
+
+
+def place_for(method: str, where: str, name: str | None, specimen: Specimen, feed: Feed, sequences: Sequences) -> Place:
+    """The layer that is meant, and its axes.
+
+    Parameters
+    ----------
+    method, where : str
+        The method's name, and where it works.
+    name : str or None
+        The layer that was said.
+
+    Raises
+    ------
+    UnsupportedError
+        The method works elsewhere, or the layer has no steps.
+    LayerError
+        There is no such layer.
+    """
+    if name is None and where != LAYER:
+        return Place()
+    if name is not None and where == INPUT:
+        raise UnsupportedError(f"{method} works at the input: leave layer= out, or use a method of derivatives, such as 'gradient'.")
+    engine = feed.engine
+    recurrent = engine.recurrent_parts if isinstance(engine, HasStates) else {}
+    found = _by_itself(method, specimen, feed, sequences, recurrent) if name is None else name
+    if found not in engine.by_name and found not in recurrent:
+        raise LayerError(f"No layer is named {found!r}: {nearest(str(found), [*engine.by_name, *recurrent])}.")
+    reading = specimen.readings(feed, sequences, (found,)).get(found) if found in engine.by_name else None
+    known = reading if isinstance(reading, Reading) else None
+    if found in recurrent:
+        return Place(found, known, recurrent[found][-1])
+    if known is None:
+        raise LayerError(
+            f"The layer '{found}' {reading.message}."
+            if isinstance(reading, LayerError)
+            else f"The layer '{found}' never ran for this input, or gives several tensors."
+        )
+    if where == LAYER and known.order[1:2] != (TIME,):
+        raise UnsupportedError(
+            f"{method} maps a layer along time, and '{found}' gives ({', '.join(known.order)}): name one with steps, such as a convolution."
+        )
+    return Place(found, known)
+
+
+def _by_itself(method: str, specimen: Specimen, feed: Feed, sequences: Sequences, recurrent: Mapping[str, object]) -> str:
+    """The layer of a class activation map: the last convolution, else the last recurrent layer; of `cam` the last layer with steps.
+
+    Raises
+    ------
+    UnsupportedError
+        There is none.
+    """
+    engine = feed.engine
+    if method == "cam":
+        specimen.show(sequences)
+        for layer in reversed(specimen.layers()):
+            if layer.kind != "linear" and layer.dims and layer.shape and layer.dims[0] in (TIME, labelled.STEP) and layer.shape[0] != 1:
+                return layer.name
+    convolutions = [layer.name for layer in engine.layers if layer.kind.startswith("conv1d")]
+    for wanted in (convolutions, [name for name in recurrent if name in engine.by_name]):
+        ran = [name for name in feed.forward(few_rows(sequences), wanted).captured if name in wanted] if wanted else []
+        if ran:
+            return ran[-1]
+    raise UnsupportedError(f"{method} needs a layer with steps, and no convolution or recurrent layer was found: name one with layer=.")
