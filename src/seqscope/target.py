@@ -17,6 +17,8 @@ __all__ = ["Output", "Unit", "output", "unit"]
 
 # Every step of the output, each a score of its own.
 ALL = "all"
+# The step of a unit where none is said.
+LAST = -1
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Unit:
     layer: str
     unit: int
     state: str | None = None
-    time: int = -1
+    time: int = LAST
     direction: str | None = None
 
     def __str__(self) -> str:
@@ -77,7 +79,7 @@ def output(name: Hashable | None = None, *, time: int | str | None = None) -> Ou
     return Output(name, time)
 
 
-def unit(layer: str, unit: int, *, state: str | None = None, time: int = -1, direction: str | None = None) -> Unit:
+def unit(layer: str, unit: int, *, state: str | None = None, time: int = LAST, direction: str | None = None) -> Unit:
     """A unit of a layer: a hidden unit, gate or cell of a recurrent layer, a filter of a convolution.
 
     Parameters
@@ -89,7 +91,7 @@ def unit(layer: str, unit: int, *, state: str | None = None, time: int = -1, dir
     state : str, optional
         Of a recurrent layer: h, c, or a gate (i, f, g, o; r, z, n; a); default: what the layer puts out.
     time : int
-        The step on the layer's own clock; negative from the end, the default the last. Left aside where the layer has no steps.
+        The step on the layer's own clock; negative from the end, the default the last. For a layer without steps, leave it out.
     direction : {"forward", "backward"}, optional
         Of a bidirectional layer's state.
 
@@ -100,7 +102,7 @@ def unit(layer: str, unit: int, *, state: str | None = None, time: int = -1, dir
     Raises
     ------
     DataError
-        The unit or the step is no whole number.
+        The unit or the step is no whole number, or the unit's position is below 0.
 
     Examples
     --------
@@ -109,6 +111,8 @@ def unit(layer: str, unit: int, *, state: str | None = None, time: int = -1, dir
     unit 17 of 'lstm' (c) at step -1
     """
     _check_whole("unit", unit, "0 for the first")
+    if int(unit) < 0:
+        raise DataError(f"The unit of a target is {int(unit)}: positions count from 0.")
     _check_whole("time", time, "-1 for the last")
     if not isinstance(layer, str):
         raise DataError(f"The layer of a target is {layer!r}: expected its name.")

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent.parent
-KERAS = ["engines/test_keras.py", "engines/test_keras_states.py", "engines/test_keras_stream.py", "engines/test_keras_attention.py"]
+KERAS = [
+    "engines/test_keras.py",
+    "engines/test_keras_states.py",
+    "engines/test_keras_stream.py",
+    "engines/test_keras_attention.py",
+    "engines/test_keras_targets.py",
+    "attribution/test_agree.py",
+]
 FILES = {
     "tensorflow": ["contract", *KERAS],
     "jax": ["contract", *KERAS],

@@ -74,7 +74,7 @@ class Captum:
             base = np.repeat(base, 2, axis=0)
         with state_kept():
             np.random.seed(int(run.random(sample).integers(2**32)))
-            return self._found(run, engine, np.array([sample]), base)[0]
+            return np.asarray(self._found(run, engine, np.array([sample]), base)[0])
 
     def _found(self, run: Run, engine: HasCaptum, samples: np.ndarray, base: np.ndarray) -> np.ndarray:
         """What captum gives for some sequences."""

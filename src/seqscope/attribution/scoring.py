@@ -11,7 +11,7 @@ import numpy as np
 
 from seqscope import cells
 from seqscope.axes import OUTPUT_VALUE, Reading
-from seqscope.engines.base import STATES, HasStates
+from seqscope.engines.base import BACKWARD, FORWARD, STATES, HasStates
 from seqscope.engines.score import Score
 from seqscope.errors import DataError, LayerError, ModelError, UnsupportedError, nearest, quoted
 from seqscope.feed import Feed
@@ -19,7 +19,7 @@ from seqscope.labelled import SAMPLE, TIME
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
 from seqscope.states import kind_of_names, state_of
-from seqscope.target import ALL, Output, Unit
+from seqscope.target import ALL, LAST, Output, Unit
 
 # Sequences that are run together to see what a model predicts.
 _ROWS = 64
@@ -240,7 +240,7 @@ def _of_unit(target: Unit, specimen: Specimen, feed: Feed, sequences: Sequences)
         raise UnsupportedError(
             f"'{layer}' ({engine.by_name[layer].type}) is not recurrent and has no state {target.state!r}: leave state= out."
         )
-    of_state = _as_state(target, feed, sequences, recurrent)
+    of_state = _as_state(target, specimen, feed, sequences, recurrent)
     unit = target.unit if of_state is None else of_state.unit
     address, dims = (
         _value_address(target, specimen, feed, sequences)
@@ -260,11 +260,11 @@ def _of_unit(target: Unit, specimen: Specimen, feed: Feed, sequences: Sequences)
     return Scoring(str(target), "unit", fixed=score)
 
 
-def _as_state(target: Unit, feed: Feed, sequences: Sequences, recurrent: Mapping[str, tuple[str, ...]]) -> Unit | None:
+def _as_state(target: Unit, specimen: Specimen, feed: Feed, sequences: Sequences, recurrent: Mapping[str, tuple[str, ...]]) -> Unit | None:
     """The state that a unit is; None where it is a unit of what the layer puts out.
 
     What a layer inside a stack and a cell that the model calls step by step put out is h, which their states have at every step; of a
-    bidirectional layer one direction behind the other.
+    bidirectional layer one direction behind the other. So do the steps before the last of a layer that puts out its last h alone.
     """
     if target.layer not in recurrent:
         return None
@@ -272,16 +272,16 @@ def _as_state(target: Unit, feed: Feed, sequences: Sequences, recurrent: Mapping
         return target
     if len(recurrent[target.layer]) > 1:
         return None
-    inside_stack = any(len(parts) > 1 and target.layer in parts for parts in recurrent.values())
+    if not any(len(parts) > 1 and target.layer in parts for parts in recurrent.values()):
+        reading = specimen.readings(feed, sequences, (target.layer,)).get(target.layer)
+        without_steps = isinstance(reading, Reading) and TIME not in reading.dims and target.time != LAST
+        return target if without_steps or (isinstance(reading, Reading) and reading.several_calls) else None
     few = next(sequences[:1].batches(1)).values
-    captured = feed.forward(few, [target.layer, f"{target.layer}{STATES}"] if inside_stack else [target.layer]).captured
-    if not inside_stack:
-        return target if len(captured.get(target.layer, ())) > 1 else None
-    forward = captured.get(f"{target.layer}{STATES}[forward][h]")
+    forward = feed.forward(few, [f"{target.layer}{STATES}"]).captured.get(f"{target.layer}{STATES}[forward][h]")
     if forward is None:
         return target
     way, place = divmod(target.unit, forward[0].shape[-1])
-    return replace(target, unit=place, direction="forward" if way == 0 else "backward") if way in (0, 1) else None
+    return replace(target, unit=place, direction=FORWARD if way == 0 else BACKWARD) if way in (0, 1) else None
 
 
 def _value_address(target: Unit, specimen: Specimen, feed: Feed, sequences: Sequences) -> tuple[str, tuple[str, ...]]:
@@ -290,8 +290,14 @@ def _value_address(target: Unit, specimen: Specimen, feed: Feed, sequences: Sequ
     if not isinstance(reading, Reading):
         raise reading if isinstance(reading, LayerError) else LayerError(f"The layer '{target.layer}' gives no one tensor, or never ran.")
     others = [dim for dim in reading.dims if dim not in (SAMPLE, TIME)]
-    if reading.folded is not None or reading.several_calls or len(others) > 1:
+    if reading.several_calls:
+        raise UnsupportedError(f"'{target.layer}' is called several times in a pass, so that a unit of it has no one value.")
+    if reading.folded is not None:
+        raise UnsupportedError(f"'{target.layer}' has samples and steps in one axis, in which a unit at a step can't be told.")
+    if len(others) > 1:
         raise UnsupportedError(f"The value of '{target.layer}' has the axes {reading.dims}, in which a unit can't be told.")
+    if TIME not in reading.dims and target.time != LAST:
+        raise DataError(f"The target asks for {target}, and that layer has no steps: leave time out.")
     return target.layer, reading.dims
 
 

@@ -7,7 +7,7 @@ Keras' own `StatelessScope` catches what a pass would write into variables: recu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Any
@@ -18,15 +18,18 @@ import numpy as np
 from seqscope.cells import CellWeights
 from seqscope.engines import keras_attention, keras_backends, keras_cells, keras_gradient, keras_kinds
 from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn
-from seqscope.engines.score import Target
 from seqscope.engines.keras_layers import Described, describe
+from seqscope.engines.keras_parts import joined, joined_gradients, parts_of
 from seqscope.engines.keras_pass import Call, Found, Job, Passes
 from seqscope.engines.keras_stream import KerasStepper
 from seqscope.engines.keras_weights import load_weights, open_file
+from seqscope.engines.score import Score, Target, as_score
 from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError, about_layer, quoted
 from seqscope.layers import Layer
 
 __all__ = ["ENGINE", "KerasEngine", "load_weights", "open_file"]
+
+_NOTHING_TO_REPLACE = "replace= is the value of a layer: say which, with layer=."
 
 # Keras' scopes and traces are the process's own.
 one_at_a_time = RLock()
@@ -96,6 +99,11 @@ class KerasEngine:
     def compiles_shapes(self) -> bool:
         """Whether each new shape of a batch costs a compilation."""
         return self._backend.compiles_shapes
+
+    @property
+    def in_training(self) -> tuple[str, ...]:
+        """None: calls say that they are no training."""
+        return ()
 
     # What it is made of
 
@@ -185,7 +193,16 @@ class KerasEngine:
         both = (layer.forward_layer, layer.backward_layer) if keras_kinds.is_bidirectional(layer) else (layer,)
         return tuple(keras_cells.as_arrays(keras_cells.cells_of(one)[place]) for one in both)
 
-    def gradient(self, batch: np.ndarray, lengths: np.ndarray, target: Target, layer: str | None = None, *, state: str = "h") -> Gradient:
+    def gradient(
+        self,
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        target: Target,
+        layer: str | None = None,
+        *,
+        state: str = "h",
+        replace: np.ndarray | None = None,
+    ) -> Gradient:
         """The derivative of each sample's score (see `engines.base.HasGradients`)."""
         with one_at_a_time:
             self._refuse_unfit(batch)
@@ -193,13 +210,60 @@ class KerasEngine:
             described = self._refreshed()
             if layer is None and batch.dtype.kind in "iu":
                 raise UnsupportedError("Tokens have no derivative: ask for the one at the layer that embeds them, with layer=.")
+            scored = as_score(target, len(batch))
+            if isinstance(scored, Score):
+                keras_gradient.refuse_unknown(scored, described)
             place = None if layer is None else keras_gradient.place_of(layer, described, state)
-            like = None if place is None else self.forward(batch, lengths, (place.capture,)).captured
-            native = self._to_tensor(batch), keras.ops.convert_to_tensor(lengths.astype(np.int32))
-            try:
-                return keras_gradient.gradient(self._passes, self._backend, described, self._variables, native, target, place, like)
-            except Exception as error:
-                raise self._in_words(error) from error
+            if replace is not None and (place is None or place.state is not None):
+                raise UnsupportedError(f"The value of '{layer}' can't be replaced: it is recurrent." if place else _NOTHING_TO_REPLACE)
+            rows = self._rows_at_once
+            if rows is None or rows == len(batch):
+                return self._gradient(batch, lengths, scored, place, replace)
+            parts = [
+                self._gradient(
+                    batch[places],
+                    lengths[places],
+                    scored.take(places) if isinstance(scored, Score) else scored,
+                    place,
+                    None if replace is None else replace[places],
+                )
+                for places in parts_of(len(batch), rows)
+            ]
+            return joined_gradients(parts, len(batch), rows)
+
+    def _gradient(
+        self,
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        target: Score | Callable[[Any], Any],
+        place: keras_gradient.Place | None,
+        put: np.ndarray | None,
+    ) -> Gradient:
+        """The same of as many rows as the model takes."""
+        wanted = ([] if place is None else [place.capture]) + ([target.capture] if isinstance(target, Score) and target.address else [])
+        self._refuse_looped({name: reason for name in wanted if (reason := self._loop_of(name)) is not None})
+        position, time = (_as_int32(target.position), _as_int32(target.time)) if isinstance(target, Score) else (None, None)
+        fed = keras_gradient.Fed(
+            self._to_tensor(batch), _as_int32(lengths), position, time, None if put is None else self._to_tensor(np.asarray(put))
+        )
+        careful = frozenset(self._careful)
+        derivative = keras_gradient.Derivative(self._passes, self._backend, self._described, self._variables, target, place, careful)
+        try:
+            found = derivative(fed, self._traced_shape(batch), self._to_array)
+        except Exception as error:
+            if not isinstance(error, SeqscopeError) and wanted:
+                alone = self.forward(batch, lengths, wanted)
+                self._refuse_looped(alone.refused)
+                if place is not None and put is not None:
+                    keras_gradient.refuse_shape(place.name, put.shape, [value.shape for value in alone.captured.get(place.capture, [])])
+            raise self._in_words(error) from error
+        if found.score.shape != (len(batch),):
+            raise ModelError(f"The target gave a tensor of shape {found.score.shape}: expected one score for each of {len(batch)} samples.")
+        return found
+
+    def _refuse_looped(self, reasons: Mapping[str, str]) -> None:
+        for name, reason in reasons.items():
+            raise UnsupportedError(f"'{name}' {reason}.")
 
     def stepper(self, capture: Sequence[str], states: Sequence[str]) -> KerasStepper:
         """A function of one step and the state (see `engines.base.HasStreams`)."""
@@ -228,21 +292,23 @@ class KerasEngine:
         *,
         instead: Mapping[str, StandIn] | None = None,
         padded: bool = False,
+        logits: bool = False,
+        target: Callable[[Any], Any] | None = None,
     ) -> Forward:
         """Run the model once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
         with one_at_a_time:
             self._refuse_unfit(batch)
             self._build(batch, lengths)
             self._refreshed()
-            job = Job(tuple(capture), padded, dict(instead or {}), frozenset(self._careful))
+            job = Job(tuple(capture), padded, dict(instead or {}), frozenset(self._careful), logits, target)
             rows = self._rows_at_once
             if rows is None or rows == len(batch):
                 found = self._forward(job, batch, lengths)
             else:
-                found = _joined([self._forward(job, *part) for part in _parts(batch, lengths, rows)], len(batch), rows)
+                found = joined([self._forward(job, batch[part], lengths[part]) for part in parts_of(len(batch), rows)], len(batch), rows)
             if self._is_sound(job, found, batch, lengths):
                 return found
-            return self.forward(batch, lengths, capture, instead=instead, padded=padded)
+            return self.forward(batch, lengths, capture, instead=instead, padded=padded, logits=logits, target=target)
 
     def _is_sound(self, job: Job, found: Forward, batch: np.ndarray, lengths: np.ndarray) -> bool:
         """Whether the h of states is what the layers themselves give: found out once for each layer.
@@ -282,7 +348,7 @@ class KerasEngine:
         try:
             found = self._run(job, batch, lengths)
         except Exception as error:
-            if isinstance(error, LayerError) or not self._found_in_loops(job, batch, lengths):
+            if isinstance(error, LayerError | ModelError) or not self._found_in_loops(job, batch, lengths):
                 raise self._in_words(error) from error
             return self._forward(asked, batch, lengths)
         if not found.outputs:
@@ -291,14 +357,16 @@ class KerasEngine:
         for address, array in found.arrays(self._to_array):
             captured.setdefault(address, []).append(array)
         dims = {address: _dims_of(address, calls[0].ndim) for address, calls in captured.items() if address.partition(" (")[1]}
-        return Forward(self._to_array(found.outputs[0]), len(found.outputs), captured, found.drew_noise, looped, dims)
+        scores = None if found.scores is None else self._to_array(found.scores)
+        if scores is not None and scores.shape != (len(batch),):
+            raise ModelError(f"The target gave a tensor of shape {scores.shape}: expected one score for each of {len(batch)} samples.")
+        output = self._to_array(found.outputs[0])
+        return Forward(output, len(found.outputs), captured, found.drew_noise, looped, dims, found.through, scores)
 
     def _run(self, job: Job, batch: np.ndarray, lengths: np.ndarray) -> Found:
         """One pass."""
-        # Traced without a number of steps, TimeDistributed runs as many of them as there are samples (Keras 3.15).
-        free = None if self._described.stepwise else self._free_shape(batch)
-        native = self._to_tensor(batch), keras.ops.convert_to_tensor(lengths.astype(np.int32))
-        return self._passes.run(job, *native, described=self._described, variables=self._variables, free=free)
+        native = self._to_tensor(batch), _as_int32(lengths)
+        return self._passes.run(job, *native, described=self._described, variables=self._variables, free=self._traced_shape(batch))
 
     def _to_tensor(self, batch: np.ndarray) -> Any:
         if batch.dtype.kind in "iu":
@@ -316,6 +384,11 @@ class KerasEngine:
         """Types that NumPy lacks (bfloat16) become float32."""
         array = self._backend.as_numpy(tensor)
         return array if array.dtype.kind in "biufc" else array.astype(np.float32)
+
+    def _traced_shape(self, batch: np.ndarray) -> keras_backends.Shape | None:
+        """The batch's shape as far as a trace knows it; None: a trace for each shape."""
+        # Traced without a number of steps, TimeDistributed runs as many of them as there are samples (Keras 3.15).
+        return None if self._described.stepwise else self._free_shape(batch)
 
     def _free_shape(self, batch: np.ndarray) -> keras_backends.Shape:
         """The batch's shape with what may differ from call to call left open: samples and steps."""
@@ -412,6 +485,10 @@ def _backend_of(model: Any) -> keras_backends.Backend:
     return backend
 
 
+def _as_int32(numbers: np.ndarray | None) -> Any:
+    return None if numbers is None else keras.ops.convert_to_tensor(np.asarray(numbers, np.int32))
+
+
 def _free(shape: tuple[int, ...]) -> tuple[int | None, ...]:
     """A batch's shape with samples and steps left open."""
     return (None,) * min(2, len(shape)) + shape[2:]
@@ -430,30 +507,6 @@ def _build_sequential(model: keras.Sequential, batch: tuple[int, ...]) -> bool:
         if model.built:
             return True
     return False
-
-
-def _parts(batch: np.ndarray, lengths: np.ndarray, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A batch cut into parts of as many samples as the model takes; the last one is filled up with its first sample."""
-    for start in range(0, len(batch), rows):
-        places = np.arange(start, start + rows)
-        places[places >= len(batch)] = start
-        yield batch[places], lengths[places]
-
-
-def _joined(parts: Sequence[Forward], n_samples: int, rows: int) -> Forward:
-    """The parts of a batch put together, samples first as Keras has them."""
-
-    def join(values: Sequence[np.ndarray]) -> np.ndarray:
-        if any(value.ndim == 0 or len(value) != rows for value in values):
-            raise ModelError(f"gave a value of shape {values[0].shape} for {rows} samples, which do not come first")
-        return np.concatenate(values)[:n_samples]
-
-    first = parts[0]
-    captured = {
-        address: [join([part.captured[address][call] for part in parts]) for call in range(len(calls))]
-        for address, calls in first.captured.items()
-    }
-    return Forward(join([part.output for part in parts]), first.n_outputs, captured, first.drew_noise, first.refused, first.dims)
 
 
 def _dims_of(address: str, n_axes: int) -> tuple[str, ...]:

@@ -14,11 +14,13 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from seqscope.errors import UnsupportedError
+from seqscope.errors import SeqscopeError, UnsupportedError
 
-# Runs on (variables' values, batch, lengths), all native, and gives a nest of tensors.
+# Runs on (variables' values, batch, lengths, or a nest of tensors that has them), all native, and gives a nest of tensors.
 Body = Callable[[list[Any], Any, Any], Any]
 Shape = tuple[int | None, ...]
+# What is differentiated: a function of (tensors, mark) that gives scores, and what else is wanted of the pass.
+Scored = Callable[[list[Any], Callable[[Any], Any]], tuple[Any, Any]]
 
 
 class Backend(Protocol):
@@ -59,10 +61,18 @@ class Backend(Protocol):
         """Inside, no gradient is kept."""
         ...
 
-    def derivatives(self, score: Callable[[list[Any]], Any], tensors: list[Any]) -> tuple[Any, list[Any]]:
+    def derivatives(self, score: Scored, tensors: list[Any], *, marks: bool) -> tuple[Any, list[Any], Any]:
         """A score for each sample, and its derivatives with respect to some tensors, on which the scores of other samples do not depend.
 
         Zeros where a score does not depend on a tensor.
+
+        Parameters
+        ----------
+        score : function of (tensors, mark)
+            Gives the scores, and a nest of tensors that are handed through. What `mark` makes of a tensor that comes up on the way has
+            the same value, and is one more tensor to differentiate with respect to.
+        marks : bool
+            Whether it marks any.
         """
         ...
 
@@ -80,17 +90,19 @@ class Tensorflow:
         """One graph where it can be, a graph a shape else."""
         import tensorflow as tf
 
-        by_shape = tf.function(lambda batch, lengths: body([], batch, lengths), autograph=False)
+        by_shape = tf.function(lambda batch, more: body([], batch, more), autograph=False)
         for_all: list[Any] = [by_shape] if free is None else []
 
-        def run(values: list[Any], batch: Any, lengths: Any) -> Any:
+        def run(values: list[Any], batch: Any, more: Any) -> Any:
             if free is not None and not for_all:
-                signature = tf.TensorSpec(free, batch.dtype), tf.TensorSpec((None,), lengths.dtype)
+                of_any_size = tf.nest.map_structure(lambda tensor: tf.TensorSpec((None,) * len(tensor.shape), tensor.dtype), more)
                 try:
-                    for_all.append(by_shape.get_concrete_function(*signature))
+                    for_all.append(by_shape.get_concrete_function(tf.TensorSpec(free, batch.dtype), of_any_size))
+                except SeqscopeError:
+                    raise
                 except Exception:
                     for_all.append(by_shape)  # a loop over the steps in Python, say: the number of steps has to be known
-            return for_all[0](batch, lengths)
+            return for_all[0](batch, more)
 
         return run
 
@@ -115,16 +127,23 @@ class Tensorflow:
         """Nothing to do: gradients are kept on a tape alone."""
         return nullcontext()
 
-    def derivatives(self, score: Callable[[list[Any]], Any], tensors: list[Any]) -> tuple[Any, list[Any]]:
+    def derivatives(self, score: Scored, tensors: list[Any], *, marks: bool) -> tuple[Any, list[Any], Any]:
         """By a tape."""
         import tensorflow as tf
 
+        wanted = list(tensors)
+
+        def mark(tensor: Any) -> Any:
+            wanted.append(tf.identity(tensor))
+            tape.watch(wanted[-1])
+            return wanted[-1]
+
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(tensors)
-            scores = score(tensors)
+            scores, more = score(tensors, mark)
         if not scores.dtype.is_floating:
             raise UnsupportedError("The score has no derivative: it holds whole numbers.")
-        return scores, tape.gradient(scores, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return scores, tape.gradient(scores, wanted, unconnected_gradients=tf.UnconnectedGradients.ZERO), more
 
     def as_numpy(self, tensor: Any) -> np.ndarray:
         """A view where the tensor is in main memory and of a type that both have."""
@@ -157,16 +176,26 @@ class Jax:
         """Nothing to do: gradients are functions of their own."""
         return nullcontext()
 
-    def derivatives(self, score: Callable[[list[Any]], Any], tensors: list[Any]) -> tuple[Any, list[Any]]:
-        """By transforming the function."""
+    def derivatives(self, score: Scored, tensors: list[Any], *, marks: bool) -> tuple[Any, list[Any], Any]:
+        """By transforming the function. How large what is marked is has to be known before: it is traced for that alone, not run."""
         import jax
 
-        def summed(tensors: list[Any]) -> tuple[Any, Any]:
-            scores = score(tensors)
-            return scores.sum(), scores
+        kinds: list[tuple[Any, Any]] = []
 
-        found, scores = jax.grad(summed, has_aux=True)(tensors)
-        return scores, found
+        def measure(tensor: Any) -> Any:
+            kinds.append((tensor.shape, tensor.dtype))
+            return tensor
+
+        def summed(tensors: list[Any], zeros: list[Any]) -> tuple[Any, Any]:
+            left = iter(zeros)
+            scores, more = score(tensors, lambda tensor: tensor + next(left))
+            return scores.sum(), (scores, more)
+
+        if marks:
+            jax.eval_shape(lambda tensors: score(tensors, measure)[0], tensors)
+        zeros = [jax.numpy.zeros(*kind) for kind in kinds]
+        (of_tensors, of_marked), (scores, more) = jax.grad(summed, argnums=(0, 1), has_aux=True)(tensors, zeros)
+        return scores, [*of_tensors, *of_marked], more
 
     def as_numpy(self, tensor: Any) -> np.ndarray:
         """A view where the tensor is in main memory."""
@@ -198,17 +227,22 @@ class Torch:
 
         return torch.no_grad()
 
-    def derivatives(self, score: Callable[[list[Any]], Any], tensors: list[Any]) -> tuple[Any, list[Any]]:
+    def derivatives(self, score: Scored, tensors: list[Any], *, marks: bool) -> tuple[Any, list[Any], Any]:
         """By torch's own graph."""
         import torch
 
+        wanted = [tensor.detach().requires_grad_() for tensor in tensors]
+
+        def mark(tensor: Any) -> Any:
+            wanted.append(tensor.clone() if tensor.requires_grad else tensor.detach().requires_grad_())
+            return wanted[-1]
+
         with torch.enable_grad():
-            wanted = [tensor.detach().requires_grad_() for tensor in tensors]
-            scores = score(wanted)
+            scores, more = score(list(wanted), mark)
             if not scores.requires_grad:
                 raise UnsupportedError("The score has no derivative: the target, or the model, cuts it off (argmax, detach, no_grad).")
             found = torch.autograd.grad(scores.sum(), wanted, allow_unused=True, materialize_grads=True)
-        return scores.detach(), list(found)
+        return scores.detach(), list(found), more
 
     def as_numpy(self, tensor: Any) -> np.ndarray:
         """A view where the tensor is in main memory."""

@@ -35,7 +35,9 @@ _KINDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 Columns = Mapping[str, slice]
 # What is given to whoever wants states: a place, a tensor, and the places of its columns.
 Keep = Callable[[str, Any, Columns], None]
-NO_NUDGES: Mapping[str, Any] = MappingProxyType({})
+# For places, functions that are given zeros and give what is added there.
+Nudges = Mapping[str, Callable[[Any], Any]]
+NO_NUDGES: Nudges = MappingProxyType({})
 
 
 class _Ops:
@@ -172,7 +174,7 @@ def _plain(value: Any, cell: Any) -> Any:
 
 
 @contextlib.contextmanager
-def showing(layer: Any, keep: Keep, nudges: Mapping[str, Any] = NO_NUDGES, *, careful: bool = False) -> Iterator[None]:
+def showing(layer: Any, keep: Keep, nudges: Nudges = NO_NUDGES, *, careful: bool = False) -> Iterator[None]:
     """Let a recurrent layer, or both of a bidirectional one, hand over all its states at each call.
 
     Parameters
@@ -181,8 +183,8 @@ def showing(layer: Any, keep: Keep, nudges: Mapping[str, Any] = NO_NUDGES, *, ca
         Gets all states of a layer at every step side by side, (sample, time, state x unit) in input time, with the columns of each by its
         place: "[c]", "[backward][c]", and ".1[c]" for the second of stacked cells (they are taken apart where that costs nothing); and
         what the states were before the first step, "[c0]", (sample, unit), without columns.
-    nudges : dict of tensors (sample, time, unit), optional
-        What is added to the states at these places.
+    nudges : dict of functions, optional
+        What is added to the states at these places, (sample, time, unit): made of zeros at each call.
     careful : bool
         Whether h and c are computed by the layer's own cells, so that they are its own to the last bit, at the cost of a second product.
     """
@@ -210,7 +212,7 @@ def _under_way(keep: Keep, way: str) -> Keep:
 
 
 @contextlib.contextmanager
-def _showing_one(layer: Any, keep: Keep, nudges: Mapping[str, Any], careful: bool) -> Iterator[None]:
+def _showing_one(layer: Any, keep: Keep, nudges: Nudges, careful: bool) -> Iterator[None]:
     def inner_loop(sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         mask = keras.tree.flatten(mask)[0] if mask is not None else None
         shown = _Shown(cells_of(layer), nudges, careful)
@@ -236,7 +238,7 @@ class _Shown:
     give at masked steps differs between backends.) Nudges come in columns too, so that Keras turns them around with the input.
     """
 
-    def __init__(self, of: Sequence[Any], nudges: Mapping[str, Any], careful: bool) -> None:
+    def __init__(self, of: Sequence[Any], nudges: Nudges, careful: bool) -> None:
         self._cells, self._weights, self._careful = of, [weights_of(cell) for cell in of], careful
         self._parts = [f".{place}" if len(of) > 1 else "" for place in range(len(of))]
         self._nudges = {place: nudge for place, nudge in nudges.items() if place.partition("[")[0] in self._parts}
@@ -246,7 +248,9 @@ class _Shown:
         """What each step takes: what the input adds to the gates of the first cell, at all steps at once; nudges; the mask."""
         first, self._has_mask = self._weights[0], mask is not None
         x = ops.cast(sequences, first.input.dtype)
-        columns = [x if self._careful else x @ first.input + first.bias, *(ops.cast(nudge, x.dtype) for nudge in self._nudges.values())]
+        columns = [x if self._careful else x @ first.input + first.bias]
+        for place, nudge in self._nudges.items():
+            columns.append(nudge(ops.zeros_like(x[..., :1]) + ops.zeros((self._size_of(place),), x.dtype)))
         if self._has_mask:
             columns.append(ops.cast(mask, x.dtype)[..., None])
         return columns[0] if len(columns) == 1 else ops.concatenate(columns, axis=-1)
@@ -256,10 +260,15 @@ class _Shown:
         there = columns[:, -1:] > 0 if self._has_mask else None
         end = columns.shape[-1] - int(self._has_mask)
         nudges: dict[str, Any] = {}
-        for place, nudge in reversed(self._nudges.items()):
-            nudges[place] = columns[:, end - nudge.shape[-1] : end]
-            end -= nudge.shape[-1]
+        for place in reversed(self._nudges):
+            size = self._size_of(place)
+            nudges[place] = columns[:, end - size : end]
+            end -= size
         return columns[:, :end], nudges, there
+
+    def _size_of(self, place: str) -> int:
+        """How many units the state at a place has."""
+        return int(self._weights[self._parts.index(place.partition("[")[0])].n_units)
 
     def __call__(self, columns: Any, states: Any, **kwargs: Any) -> tuple[Any, Any]:
         """One step."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import keras
 import numpy as np
@@ -13,11 +14,17 @@ import numpy as np
 from seqscope.engines.base import STATES, WEIGHTS, StandIn
 from seqscope.engines.keras_backends import Backend, Body, Shape
 from seqscope.engines.keras_layers import Described
+from seqscope.engines.keras_logits import LogitWatch
 from seqscope.engines.keras_watch import Watch, watching
 from seqscope.engines.places import by_place
+from seqscope.engines.score import score_by_function
+from seqscope.errors import ModelError
 
 # How a model is fed: a function of (model, batch, lengths), both native tensors, that gives what the model gives.
 Call = Callable[[Any, Any, Any], Any]
+
+# What is noted while a function is traced.
+Notes = TypeVar("Notes", bound="Traced")
 
 # Compiled passes kept, one for each choice of layers.
 _MOST_COMPILED = 32
@@ -37,22 +44,33 @@ class Job:
         What to compute in place of a layer.
     careful : frozenset of str
         The recurrent layers whose states have to come from their own cells.
+    logits : bool
+        Whether a final softmax, log-softmax or sigmoid is looked through.
+    target : function, optional
+        What makes a score for each row of what the model gives.
     """
 
     wanted: tuple[str, ...]
     padded: bool = False
     instead: Mapping[str, StandIn] = field(default_factory=dict)
     careful: frozenset[str] = frozenset()
+    logits: bool = False
+    target: Callable[[Any], Any] | None = None
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a pass gave, as native tensors: the model's outputs, and what each wanted layer gave, by address, in the order of the calls."""
+    """What a pass gave, as native tensors: the model's outputs, and what each wanted layer gave, by address, in the order of the calls.
+
+    The first output is the logits where they were asked for and could be seen (`through`); `scores` is what a target made, if anything.
+    """
 
     outputs: list[Any]
     seen: list[tuple[str, Any]]
+    scores: Any | None
     drew_noise: bool
     columns: Mapping[str, Mapping[str, slice]] = field(default_factory=dict)
+    through: str = ""
 
     def arrays(self, to_array: Callable[[Any], np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
         """Every value by its address, those that came side by side taken apart as views."""
@@ -90,18 +108,21 @@ class Passes:
         with self._backend.without_gradients():
             if job.instead:
                 notes = _Notes()
-                outputs, seen = self._body(job, described, variables, notes)(values, batch, lengths)
+                outputs, seen, scores = self._body(job, described, variables, notes)(values, batch, lengths)
             else:
                 compiled = self._compiled(job, described, variables, free, (str(batch.dtype), len(batch.shape)))
-                (outputs, seen), notes = compiled(values, batch, lengths)
-        return Found(outputs, list(zip(notes.seen, seen, strict=True)), notes.drew_noise, notes.columns)
+                (outputs, seen, scores), notes = compiled(values, batch, lengths)
+        seen = list(zip(notes.seen, seen, strict=True))
+        return Found(outputs, seen, scores[0] if scores else None, notes.drew_noise, notes.columns, notes.through)
 
-    def _compiled(self, job: Job, described: Described, variables: Sequence[Any], free: Shape | None, kind: Any) -> _Compiled:
-        def make() -> _Compiled:
+    def _compiled(self, job: Job, described: Described, variables: Sequence[Any], free: Shape | None, kind: Any) -> Compiled[_Notes]:
+        def make() -> Compiled[_Notes]:
             notes = _Notes()
-            return _Compiled(self._backend.compiled(self._body(job, described, variables, notes), free), notes)
+            return Compiled(self._backend.compiled(self._body(job, described, variables, notes), free), notes)
 
-        compiled: _Compiled = self.kept((job.wanted, job.padded, job.careful, kind, free, tuple(map(id, variables))), make)
+        # What was compiled holds the target, so that no other can come to have its id.
+        key = (job.wanted, job.padded, job.careful, job.logits, id(job.target), kind, free, tuple(map(id, variables)))
+        compiled: Compiled[_Notes] = self.kept(key, make)
         return compiled
 
     def watch(self, job: Job, described: Described, lengths: Any) -> Watch:
@@ -141,41 +162,78 @@ class Passes:
     def _body(self, job: Job, described: Described, variables: Sequence[Any], notes: _Notes) -> Body:
         """The pass as a function of tensors. What is not a tensor is noted while it is traced."""
 
-        def body(values: list[Any], batch: Any, lengths: Any) -> tuple[list[Any], list[Any]]:
+        def body(values: list[Any], batch: Any, lengths: Any) -> tuple[list[Any], list[Any], list[Any]]:
             watch = self.watch(job, described, lengths)
-            with self.stateless(described, variables, values) as scope, watching(watch):
+            logits = LogitWatch(described.objects.values())
+            with self.stateless(described, variables, values) as scope:
                 before = [scope.get_current_value(seed) for seed in described.seeds]
-                outputs = by_place(self.call(self.model, batch, lengths), lambda value: value if keras.ops.is_tensor(value) else None)
+                with logits.watching() if job.logits else contextlib.nullcontext(), watching(watch):
+                    given = self.call(self.model, batch, lengths)
                 after = [scope.get_current_value(seed) for seed in described.seeds]
+                outputs = tensors_in(given)
+                notes.through = ""
+                if job.logits and outputs:
+                    outputs[0], notes.through = logits.before(outputs[0]) or (outputs[0], "")
+                scores = [] if job.target is None else [scores_of(given, job.target, batch.shape[0])]
             notes.n_traces += 1
             notes.seen, notes.columns = tuple(address for address, _ in watch.seen), watch.columns
             notes.drew_noise = any(old is not new for old, new in zip(before, after, strict=True))
-            return list(outputs.values()), [tensor for _, tensor in watch.seen]
+            return outputs, [tensor for _, tensor in watch.seen], scores
 
         return body
 
 
+def tensors_in(given: Any) -> list[Any]:
+    """All tensors of what a model gives, in their order."""
+    return list(by_place(given, lambda value: value if keras.ops.is_tensor(value) else None).values())
+
+
+def scores_of(given: Any, target: Callable[[Any], Any], n_rows: int | None) -> Any:
+    """What a target that is a function makes of what a model gives: one score for each row.
+
+    Raises
+    ------
+    ModelError
+        It makes something else, or raises.
+    """
+    scores = score_by_function(target, given)
+    if not keras.ops.is_tensor(scores) or len(scores.shape) != 1 or (n_rows is not None and scores.shape[0] not in (None, n_rows)):
+        raise ModelError(f"The target gave {_in_words(scores)}: expected one score for each sample.")
+    return scores
+
+
+def _in_words(value: Any) -> str:
+    return f"a tensor of shape {tuple(value.shape)}" if keras.ops.is_tensor(value) else f"a {type(value).__name__}"
+
+
 @dataclass
-class _Notes:
-    """What a trace found out besides tensors."""
+class Traced:
+    """What is noted of traces besides tensors."""
+
+    n_traces: int = 0
+
+
+@dataclass
+class _Notes(Traced):
+    """What a trace of a pass found out."""
 
     seen: tuple[str, ...] = ()
     columns: Mapping[str, Mapping[str, slice]] = field(default_factory=dict)
     drew_noise: bool = False
-    n_traces: int = 0
+    through: str = ""
 
 
-class _Compiled:
+class Compiled(Generic[Notes]):
     """A compiled pass. What its traces noted is kept by the batch's shape, since a layer may be called once for every step."""
 
-    def __init__(self, run: Body, latest: _Notes) -> None:
+    def __init__(self, run: Body, latest: Notes) -> None:
         self._run, self._latest = run, latest
-        self._by_shape: dict[tuple[int, ...], _Notes] = {}
+        self._by_shape: dict[tuple[int, ...], Notes] = {}
 
-    def __call__(self, values: list[Any], batch: Any, lengths: Any) -> tuple[Any, _Notes]:
+    def __call__(self, values: list[Any], batch: Any, more: Any) -> tuple[Any, Notes]:
         """What the pass gives, and what was noted when it was traced."""
         n_traces = self._latest.n_traces
-        found = self._run(values, batch, lengths)
+        found = self._run(values, batch, more)
         if self._latest.n_traces > n_traces:
             self._by_shape[tuple(batch.shape)] = replace(self._latest)
         return found, self._by_shape.get(tuple(batch.shape), self._latest)

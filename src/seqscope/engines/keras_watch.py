@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -38,8 +39,13 @@ class Watch:
         An array of a tensor.
     careful : collection of str
         The recurrent layers whose states have to come from their own cells.
-    nudges : dict of dicts of tensors
-        What is added to what layers give, by name; to a recurrent layer's states, by place (see `keras_cells.showing`); else under "".
+    nudges : dict of dicts of functions
+        What makes of what layers give, by name, something of the same value with respect to which is differentiated: of a recurrent
+        layer what is added to its states, by place (see `keras_cells.showing`); of another one its first tensor, under "".
+    put : dict of tensors
+        What layers that are not recurrent give in place of their first tensor, by name.
+    unfit : list of str
+        What of it they could not give, and why.
     apart : bool
         Whether the states of a layer are seen one by one; else side by side, which saves copies.
     columns : dict of dicts of slices
@@ -56,7 +62,9 @@ class Watch:
     recurrent: Sequence[Any]
     as_numpy: Callable[[Any], np.ndarray]
     careful: Collection[str] = ()
-    nudges: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    nudges: Mapping[str, keras_cells.Nudges] = field(default_factory=dict)
+    put: Mapping[str, Any] = field(default_factory=dict)
+    unfit: list[str] = field(default_factory=list)
     apart: bool = False
     columns: dict[str, keras_cells.Columns] = field(default_factory=dict)
     seen: list[tuple[str, Any]] = field(default_factory=list)
@@ -122,9 +130,7 @@ def _wrapped(layer: Any, names: Sequence[str], stand_in: StandIn | None, watch: 
         elif keras_kinds.is_bidirectional(layer) and not layer.return_sequences:
             shown, given = _bidirectional(layer, original, args, kwargs)
         else:
-            shown = given = original(*args, **kwargs)
-        for name in names:
-            given = _nudged(given, watch.nudges.get(name, {}).get(""))
+            shown = given = _changed(original(*args, **kwargs), names, watch)
         if keras_kinds.gives_main_first(layer) and isinstance(shown, list | tuple):
             shown = shown[0]
         tensors = by_place(shown, lambda value: value if ops.is_tensor(value) else None)
@@ -134,11 +140,30 @@ def _wrapped(layer: Any, names: Sequence[str], stand_in: StandIn | None, watch: 
     return call
 
 
-def _nudged(value: Any, nudge: Any) -> Any:
-    """A layer's value with something added to the first tensor."""
-    if nudge is None:
-        return value
-    return [_nudged(value[0], nudge), *value[1:]] if isinstance(value, list | tuple) else value + ops.cast(nudge, value.dtype)
+def _changed(value: Any, names: Sequence[str], watch: Watch) -> Any:
+    """A layer's value with what is put in the place of its first tensor, or with its nudge."""
+    for name in names:
+        if name in watch.put:
+            value = _first_changed(value, partial(_put, name, watch))
+        if "" in watch.nudges.get(name, {}):
+            value = _first_changed(value, watch.nudges[name][""])
+    return value
+
+
+def _first_changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, list | tuple) and value:
+        return [_first_changed(value[0], change), *value[1:]]
+    return change(value) if ops.is_tensor(value) else value
+
+
+def _put(name: str, watch: Watch, own: Any) -> Any:
+    """What is put in the place of a layer's own value, with as much of its shape as is known."""
+    put = watch.put[name]
+    sizes = tuple(own.shape)
+    if len(sizes) != len(put.shape) or any(None not in pair and pair[0] != pair[1] for pair in zip(sizes, put.shape, strict=True)):
+        watch.unfit.append(f"What is to be put in the place of '{name}' has shape {tuple(put.shape)}: it gives {sizes}.")
+        return own
+    return ops.reshape(ops.cast(put, own.dtype), ops.shape(own))
 
 
 def _recurrent(layer: Any, original: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Any, Any]:

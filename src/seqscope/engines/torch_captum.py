@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
-from seqscope.errors import ModelError, UnsupportedError, nearest, require
+from seqscope.errors import ModelError, SeqscopeError, UnsupportedError, nearest, require
 
 Scores = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
+# What captum says when it fails may hold whole tensors.
+_MOST_WORDS = 300
+
 
 def attributions(method: str, options: Mapping[str, Any], scores: Scores, model: Any, x: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """What a method gives.
+    """What a method gives. What it draws follows NumPy's global random state, which the caller has set.
 
     Parameters
     ----------
@@ -26,7 +31,7 @@ def attributions(method: str, options: Mapping[str, Any], scores: Scores, model:
     Raises
     ------
     UnsupportedError
-        captum has no such method at the input.
+        captum has no such method at the input, or it gives more than one value for each of the input's.
     ModelError
         It raised.
     """
@@ -40,20 +45,37 @@ def attributions(method: str, options: Mapping[str, Any], scores: Scores, model:
     given = dict(options)
     if "baselines" in taken and "baselines" not in given:
         given["baselines"] = base
+    torch.manual_seed(int(np.random.randint(2**31)))
+    rows = torch.arange(len(x), device=x.device)
     try:
-        found: torch.Tensor = made.attribute(x, additional_forward_args=(torch.arange(len(x), device=x.device),), **given)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"captum\.")  # of hooks that it sets and takes away, and of what it does to x
+            found = made.attribute(x.requires_grad_(), additional_forward_args=(rows,), **given)
+    except SeqscopeError:  # of ours, about the scores
+        raise
     except Exception as error:
-        raise ModelError(f"captum's {method} raised {type(error).__name__}: {error}") from error
+        words = " ".join(str(error).split())
+        short = words if len(words) <= _MOST_WORDS else f"{words[:_MOST_WORDS]} ..."
+        raise ModelError(f"captum's {method} raised {type(error).__name__}: {short}") from error
+    if not isinstance(found, torch.Tensor) or found.shape != x.shape:
+        what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+        raise UnsupportedError(
+            f"captum's {method} gave {what} with these options: expected one value for each of the input's, shape {tuple(x.shape)}, and "
+            "nothing more."
+        )
     return found.detach()
 
 
 def _works_at_input(attr: Any, kind: type) -> bool:
-    """Whether a class is a method that explains inputs by itself, and not at a layer or a neuron, nor around another method."""
+    """Whether a class is a method that explains inputs by itself: not at a layer or a neuron, around another method, or by batch-mates."""
+    if kind is attr.FeaturePermutation:  # which exchanges values between the sequences of a batch
+        return False
     if not issubclass(kind, attr.Attribution) or issubclass(kind, attr.LayerAttribution | attr.NeuronAttribution | attr.NoiseTunnel):
         return False
-    parameters = list(inspect.signature(kind).parameters)
+    first, *more = inspect.signature(kind).parameters.values()
     taken = inspect.signature(kind.attribute).parameters if hasattr(kind, "attribute") else {}
-    return parameters[:1] in (["forward_func"], ["model"]) and {"inputs", "additional_forward_args"} <= set(taken)
+    needs_more = any(parameter.default is parameter.empty for parameter in more)
+    return first.name in ("forward_func", "model") and not needs_more and {"inputs", "additional_forward_args"} <= set(taken)
 
 
 class _Scored(torch.nn.Module):

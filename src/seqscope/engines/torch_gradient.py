@@ -19,7 +19,7 @@ from seqscope import cells
 from seqscope.engines.base import BACKWARD, FORWARD
 from seqscope.engines.score import Score, Target, as_score, score_by_function
 from seqscope.engines.torch_cells import WITH_GRADIENTS, States, Tensor, weights_of
-from seqscope.engines.torch_logits import LogitWatch
+from seqscope.engines.torch_logits import LogitWatch, remember_unchanged
 from seqscope.engines.torch_recurrent import each, has_own_forward, has_states, initial_state, steps_of, turned
 from seqscope.engines.torch_stack import alone, arguments, state_of
 from seqscope.errors import LayerError, ModelError, UnsupportedError
@@ -107,6 +107,7 @@ class Replay:
             return (self._changed(value[0]), *value[1:])
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise UnsupportedError(f"The layer gives a {type(value).__name__}, whose derivative can't be had.")
+        own = value
         if self._replace is not None:
             if self._replace.shape != value.shape:
                 raise ModelError(
@@ -114,8 +115,8 @@ class Replay:
                 )
             value = self._replace.to(value)
         changed = value + self._new(value)
-        self.values.setdefault("", []).append(changed)
-        return changed
+        self.values.setdefault("", []).append(changed.detach().clone())  # the next layer may work in place
+        return remember_unchanged(changed, own)
 
     def _cell(self, module: Any) -> Callable[..., Any]:
         nudged, shown = self._is_nudged(module, 0), self._is_shown(module, 0)
@@ -136,8 +137,9 @@ class Replay:
         return forward
 
     def _show(self, after: Mapping[str, Tensor], way: str) -> None:
-        for name, value in after.items():
-            self.states.setdefault(f"[{way}][{name}]" if way else f"[{name}]", []).append(value)
+        for name, value in after.items():  # one that depends on nothing that is asked for has a derivative too: zeros
+            kept = value if value.requires_grad else value.detach().requires_grad_()
+            self.states.setdefault(f"[{way}][{name}]" if way else f"[{name}]", []).append(kept)
 
     def _stack(self, module: Any) -> Callable[..., Any]:
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -296,9 +298,14 @@ def derivatives(
     ------
     UnsupportedError
         It has none.
+    ModelError
+        The model's own backward pass raised.
     """
     if not score.requires_grad:
         raise UnsupportedError("The score has no derivative: the target, or the model, cuts it off (argmax, detach, no_grad).")
     flat = [tensor for tensors in wanted.values() for tensor in tensors]
-    found = iter(torch.autograd.grad(score.sum(), flat, allow_unused=True, materialize_grads=True))
+    try:
+        found = iter(torch.autograd.grad(score.sum(), flat, allow_unused=True, materialize_grads=True))
+    except Exception as error:  # a value that was written over, an autograd.Function of the model's own
+        raise ModelError(f"The model can't be differentiated: {type(error).__name__}: {error}") from error
     return {way: [as_numpy(next(found)) for _ in tensors] for way, tensors in wanted.items()}
