@@ -13,6 +13,9 @@ import seqscope as sq
 keras = pytest.importorskip("keras")
 from keras import layers as kl  # noqa: E402
 
+# Untrained nets hardly believe in anything, and five steps of a path are few.
+pytestmark = [pytest.mark.filterwarnings("ignore:For . of"), pytest.mark.filterwarnings("ignore:The completeness gap")]
+
 N_STEPS, N_CHANNELS = 24, 3
 
 METHODS = {
@@ -107,7 +110,6 @@ def vowels():
         ("occlusion", {"window": 5, "target": sq.target.unit("lstm", 17)}),
     ],
 )
-@pytest.mark.filterwarnings("ignore:The completeness gap")  # five steps are few
 def test_a_recurrent_net(vowels, method, options):
     X, _ = sq.datasets.japanese_vowels("test")
     lengths = X.lengths[:60]
