@@ -212,6 +212,7 @@ def _held(values: np.ndarray, n_steps: int) -> np.ndarray:
 
 def _array(array: np.ndarray, sequences: Sequences) -> Baselines:
     """A number, one for each channel, a sequence for all, or one for each."""
+    array = _in_type_of(sequences, array)
     if array.ndim == 0:
         _check_finite(array)
         return Baselines(f"{array.item():g}", lambda x, rows: _constant(array, x))
@@ -232,7 +233,7 @@ def _array(array: np.ndarray, sequences: Sequences) -> Baselines:
         _check_finite(array[:longest])
         return Baselines(
             "an array",
-            lambda x, rows: lambda samples, which: np.broadcast_to(array[: x.shape[1]].astype(x.dtype), (len(samples), *x.shape[1:])),
+            lambda x, rows: lambda samples, which: np.broadcast_to(array[: x.shape[1]], (len(samples), *x.shape[1:])),
         )
     if len(array) != len(sequences):
         raise DataError(
@@ -240,15 +241,22 @@ def _array(array: np.ndarray, sequences: Sequences) -> Baselines:
             "are all used for each."
         )
     _check_finite(array[np.arange(n_steps) < sequences.lengths[:, None]])
-    return Baselines(
-        "an array for each sequence", lambda x, rows: lambda samples, which: array[rows[samples], : x.shape[1]].astype(x.dtype)
-    )
+    return Baselines("an array for each sequence", lambda x, rows: lambda samples, which: array[rows[samples], : x.shape[1]])
+
+
+def _in_type_of(sequences: Sequences, array: np.ndarray) -> np.ndarray:
+    """In the type of the data; what is too large for a float is infinite there."""
+    with np.errstate(over="ignore"):
+        cast = array.astype(sequences.dtype)
+    if sequences.is_tokens and (cast != array).any():
+        raise DataError(f"The baseline has tokens that the data's type, {sequences.dtype}, can't hold.")
+    return cast
 
 
 def _check_finite(used: np.ndarray) -> None:
     """Refuse NaN in what is used; beyond the end of a sequence it is padding."""
     if not np.isfinite(used).all():
-        raise DataError("The baseline is NaN or infinite within the length of a sequence: expected finite values.")
+        raise DataError(f"The baseline is NaN or infinite within the length of a sequence: expected finite values, of {used.dtype}.")
 
 
 def _check_width(n_channels: int | None, sequences: Sequences, what: str = "The baseline") -> None:

@@ -14,7 +14,6 @@ from seqscope import labelled
 from seqscope.attribution.cam import spreading
 from seqscope.attribution.found import Found
 from seqscope.attribution.task import Task
-from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.collect import Collected
 from seqscope.errors import DataError, UnsupportedError
 from seqscope.labelled import CHANNEL, OUTPUT_TIME, SAMPLE, TIME
@@ -73,16 +72,12 @@ class Labelling:
         return {} if names is None else {CHANNEL: xr.Variable(CHANNEL, list(names), {"long_name": labelled.LONG_NAMES[CHANNEL]})}
 
     def _output_steps(self, kept: Collected) -> dict[str, Any]:
-        """Where the steps of the output lie in time, where they are the input's."""
-        task = self.task
-        if OUTPUT_TIME not in kept.dims or kept.values.shape[kept.dims.index(OUTPUT_TIME)] != int(task.sequences.lengths.max()):
+        """The time of the output's steps, where there are as many as the input has."""
+        sequences = self.task.sequences
+        longest = int(sequences.lengths.max())
+        if OUTPUT_TIME not in kept.dims or kept.values.shape[kept.dims.index(OUTPUT_TIME)] != longest:
             return {}
-        reading = task.specimen.readings(task.feed, task.sequences, (OUTPUT_VALUE,))[OUTPUT_VALUE]
-        if not isinstance(reading, Reading):
-            return {}
-        if not task.specimen.on_input_clock(task.feed, task.sequences, {OUTPUT_VALUE: reading})[OUTPUT_VALUE]:
-            return {}
-        steps = labelled.clock_coords(task.sequences.clock, int(task.sequences.lengths.max()), single=task.sequences.single)[TIME]
+        steps = labelled.clock_coords(sequences.clock, longest, single=sequences.single)[TIME]
         return {OUTPUT_TIME: xr.Variable(OUTPUT_TIME, steps.values, steps.attrs)}
 
     def _fields(self, kept: Collected) -> Mapping[int, Field] | None:

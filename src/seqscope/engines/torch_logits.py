@@ -41,7 +41,7 @@ _UNCHANGED = "_seqscope_unchanged"
 
 def remember_unchanged(changed: Tensor, value: Tensor) -> Tensor:
     """Let a watch see, of a value that nudges were added to, what it was before."""
-    setattr(changed, _UNCHANGED, value)
+    setattr(changed, _UNCHANGED, (value, version_of(changed)))
     return changed
 
 
@@ -132,17 +132,11 @@ class LogitWatch(TorchFunctionMode):
         UnsupportedError
             The layer that is asked about comes after the logits.
         """
-        unchanged = vars(output).get(_UNCHANGED) if isinstance(output, Tensor) else None
-        if unchanged is not None:
-            found = self.before(unchanged)
-            if found is not None:
-                raise UnsupportedError(
-                    f"The score is the logit, from before the {found[1]}, and does not depend on the layer, which comes after it: ask for "
-                    "the layer that gives the logits."
-                )
-            return None
         made = self._made.get(id(output))
-        if made is None or not made.is_as_made or not made.source_is_as_taken:
+        if made is None:
+            self._refuse_what_comes_after(output)
+            return None
+        if not made.is_as_made or not made.source_is_as_taken:
             return None
         source = made.source
         if made.name in _SQUASHING:
@@ -153,6 +147,16 @@ class LogitWatch(TorchFunctionMode):
         if found is None or found[1] not in _LOGARITHMS.get(made.name, (found[1],)):
             return None
         return found if made.name in _LOGARITHMS else (made.again(found[0]), found[1])
+
+    def _refuse_what_comes_after(self, output: Any) -> None:
+        """Refuse a layer that gives what would be looked through."""
+        unchanged, version = vars(output).get(_UNCHANGED, (None, None)) if isinstance(output, Tensor) else (None, None)
+        found = self.before(unchanged) if unchanged is not None and version == version_of(output) else None
+        if found is not None:
+            raise UnsupportedError(
+                f"The score is the logit, from before the {found[1]}, and does not depend on the layer, which comes after it: ask for the "
+                "layer that gives the logits."
+            )
 
     def _before_all(self, made: _Made, sources: Any) -> tuple[Tensor, str] | None:
         """The logits of several outputs, joined as these were."""
