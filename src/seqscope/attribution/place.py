@@ -13,7 +13,7 @@ from seqscope.collect import few_rows
 from seqscope.engines.base import STATES, HasStates
 from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest
 from seqscope.feed import Feed
-from seqscope.labelled import TIME
+from seqscope.labelled import CALL, TIME
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
 
@@ -112,6 +112,8 @@ def place_for(method: str, where: str, name: str | None, specimen: Specimen, fee
             if isinstance(reading, LayerError)
             else f"The layer '{found}' never ran for this input, or gives several tensors."
         )
+    if where == LAYER and CALL in known.order:
+        raise UnsupportedError(f"{method} maps one value of a layer along time, and '{found}' is called several times: name another layer.")
     if where == LAYER and known.order[1:2] != (TIME,):
         raise UnsupportedError(
             f"{method} maps a layer along time, and '{found}' gives ({', '.join(known.order)}): name one with steps, such as a convolution."
@@ -135,7 +137,18 @@ def _by_itself(method: str, specimen: Specimen, feed: Feed, sequences: Sequences
                 return layer.name
     convolutions = [layer.name for layer in engine.layers if layer.kind.startswith("conv1d")]
     for wanted in (convolutions, [name for name in recurrent if name in engine.by_name]):
-        ran = [name for name in feed.forward(few_rows(sequences), wanted).captured if name in wanted] if wanted else []
+        ran = _with_steps(wanted, specimen, feed, sequences)
         if ran:
             return ran[-1]
     raise UnsupportedError(f"{method} needs a layer with steps, and no convolution or recurrent layer was found: name one with layer=.")
+
+
+def _with_steps(wanted: Sequence[str], specimen: Specimen, feed: Feed, sequences: Sequences) -> list[str]:
+    """Those of some layers that have several steps, in the order in which they run: not what works on a mean over time."""
+    if not wanted:
+        return []
+    few = few_rows(sequences)
+    seen = feed.forward(few, wanted).captured
+    readings = specimen.readings(feed, sequences, wanted)
+    known = {name: reading for name in seen if isinstance(reading := readings.get(name), Reading) and reading.order[1:2] == (TIME,)}
+    return [name for name, reading in known.items() if reading.apply(seen[name], len(few)).shape[1] > 1]

@@ -158,8 +158,9 @@ class Run:
         score = self.score.take(rows.sample[filled]) if isinstance(self.score, Score) else self.score
         native = None if value is None else self.place.undone(value[filled])
         found = self.feed.gradient(x[filled], score, self.place.layer, replace=native)
-        gradient, own = found.gradients[""][0], x
-        if self.place.layer is not None:
+        if self.place.layer is None:
+            gradient, own = found.gradients[""][0], x
+        else:
             gradient, own = (self.place.read(arrays, len(filled))[:n] for arrays in (found.gradients, found.values))
         self._refuse_nan(found.score[:n], rows, "score")
         self._refuse_nan(gradient[:n].reshape(n, -1), rows, "derivative")

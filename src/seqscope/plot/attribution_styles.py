@@ -203,7 +203,8 @@ def outline_field(ax: Axes, a: Attribution, step: int, sequence: xr.DataArray) -
         The attribution does not say what its steps see, or there is no such step.
     """
     layer, dim = _with_fields(a)
-    known = layer.coords[labelled.TIME_START].notnull().values
+    others = [other for other in layer.dims if other != dim]
+    known = (layer.coords[labelled.TIME_START].notnull() & layer.notnull().any(others)).values
     number = int(known.sum())
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step < number:
         raise DataError(f"There is no layer step {step!r}: there are {number}, 0 to {number - 1}.")
