@@ -21,6 +21,7 @@ bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt -r benchmarks/peers.txt
 	$(BIN)/python benchmarks/activations.py
 	$(BIN)/python benchmarks/states.py
+	$(BIN)/python benchmarks/attribution.py
 
 setup: $(STAMP)
 

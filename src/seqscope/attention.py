@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from seqscope import labelled
 from seqscope.axes import Reading
 from seqscope.collect import Collected
 from seqscope.engines.base import WEIGHTS, Engine, HasStates
-from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, quoted
+from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, quoted, warn
 from seqscope.feed import Feed
 from seqscope.labelled import HEAD, KEY, QUERY, SAMPLE
 from seqscope.layers import Layer
@@ -109,7 +108,7 @@ def pick(readings: Mapping[str, Reading | LayerError], wanted: Wanted) -> dict[s
         with about_layer(missing[0]):
             raise LayerError(NEVER_RAN)
     if missing:
-        warnings.warn(f"Left out, since they never ran for this input: {quoted(missing)}.", stacklevel=4)
+        warn(f"Left out, since they never ran for this input: {quoted(missing)}.")
     return chosen
 
 

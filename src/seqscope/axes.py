@@ -232,7 +232,7 @@ def _change(batch: np.ndarray, where: np.ndarray) -> np.ndarray:
     if batch.ndim == 2:
         ids = np.unique(batch)
         place = np.searchsorted(ids, batch) + random.integers(1, max(2, len(ids)), batch.shape)
-        other = ids[place % len(ids)] if len(ids) > 1 else np.maximum(batch - 1, 0)
+        other = ids[place % len(ids)] if len(ids) > 1 else np.where(batch > 0, batch - 1, 0)
         changed[where] = other[where]
         return changed
     spread = batch.std(axis=(0, 1))

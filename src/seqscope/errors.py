@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -88,6 +90,14 @@ def about_layer(name: str) -> Iterator[None]:
     except LayerError as error:
         subject = f"The layer '{name.partition(' (')[0]}'" if name else "The model's output"
         raise LayerError(f"{subject} {error.message}.") from error
+
+
+def warn(message: str) -> None:
+    """Warn the person at the line of their own from which seqscope was called, however deep the cause lies."""
+    frame, depth = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "seqscope":
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, stacklevel=depth)
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -37,6 +38,24 @@ def tracked(chunks: Iterable[tuple[int, _Chunk]], *, total: int, what: str, show
             bar.close()
 
 
+@contextmanager
+def counting(*, total: int, what: str, show: bool | None = None) -> Iterator[Callable[[int], None]]:
+    """A bar for work whose pieces turn up deep inside: a function that takes how many units are done by now.
+
+    Parameters
+    ----------
+    show : bool, optional
+        None: where standard error is a terminal.
+    """
+    shown = (sys.stderr is not None and sys.stderr.isatty()) if show is None else show
+    bar = _Bar(what, total) if shown else None
+    try:
+        yield (lambda done: None) if bar is None else bar.reach
+    finally:
+        if bar is not None:
+            bar.close()
+
+
 class _Bar:
     """A bar that appears when the work has gone on for a while."""
 
@@ -45,7 +64,10 @@ class _Bar:
         self._opened: tuple[Progress, TaskID] | None = None
 
     def advance(self, size: int) -> None:
-        self._done += size
+        self.reach(self._done + size)
+
+    def reach(self, done: int) -> None:
+        self._done = done
         if self._opened is None and time.monotonic() - self._start > PATIENCE_S and self._done < self._total:
             self._opened = self._open()
         if self._opened is not None:

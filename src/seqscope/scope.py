@@ -564,9 +564,10 @@ class Scope:
         """
         wanted = f"{method!r}" if isinstance(method, str) else type(method).__name__
         with _verb(lambda: self._describe(f"attribute {wanted}", X)):
-            asked = asked_for(method, options, layer=layer, baseline=baseline, reference=reference, seed=seed, memory=memory)
+            more = {"baseline": baseline, "reference": reference, "seed": seed, "memory": memory, "absolute": abs, "over": reduce}
+            asked = asked_for(method, options, layer=layer, **more)
             found = attribute(self._specimen, X, target, asked, self._outputs, progress)
-            return reduced(found, absolute=abs, over=reduce)
+            return reduced(found, asked)
 
     def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
         """The kernels of a convolution: what each filter weighs each channel with, step by step.

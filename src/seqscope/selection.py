@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqscope.axes import Reading
-from seqscope.errors import LayerError, about_layer, nearest, quoted
+from seqscope.errors import LayerError, about_layer, nearest, quoted, warn
 
 _PLACES = re.compile(r"(\[[^\[\]]*\])+$")  # the end of "branch[0]": one tensor of those that a layer gives
 
@@ -92,7 +91,7 @@ class Selection:
         if not chosen:
             raise LayerError(f"None of the layers could be seen. {' '.join(left_out)}")
         if left_out:
-            warnings.warn(f"Left out: {' '.join(left_out)}", stacklevel=4)
+            warn(f"Left out: {' '.join(left_out)}")
         if any(request.by_name for request in self.requests):
             return chosen
         return {address: chosen[address] for address in readings if address in chosen}  # in the order in which they ran

@@ -163,7 +163,8 @@ class Specimen:
             few = few_rows(sequences)
             seen = feed.forward(few, [layer.name for layer in self.engine.layers])
             sizes = [sum(call.nbytes for call in calls) for calls in seen.captured.values()] + [seen.output.nbytes, few.nbytes]
-            self._footprint = max(sizes) / few[..., :1].size, sum(sizes) / few[..., :1].size
+            n_steps = few.shape[0] * few.shape[1]
+            self._footprint = max(sizes) / n_steps, sum(sizes) / n_steps
         return self._footprint
 
     # What it is made of

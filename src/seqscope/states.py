@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from seqscope import cells
 from seqscope.axes import Reading
 from seqscope.collect import Collected, collect
 from seqscope.engines.base import BACKWARD, FORWARD, STATES, Engine, HasStates
-from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, quoted
+from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, quoted, warn
 from seqscope.feed import Feed
 from seqscope.labelled import DIRECTION, PROJECTION, SAMPLE, STATE_NAMES, UNIT, Part, parts_result
 from seqscope.layers import Layer
@@ -104,7 +103,7 @@ def pick(readings: Mapping[str, Reading | LayerError], parts: Sequence[str], als
         with about_layer(missing[0]):
             raise LayerError("never ran for this input (a module whose `forward` is called directly is not seen either)")
     if missing:
-        warnings.warn(f"Left out, since they never ran for this input: {quoted(missing)}.", stacklevel=4)
+        warn(f"Left out, since they never ran for this input: {quoted(missing)}.")
     others = {name: readings.get(name) for name in also}
     return chosen | {name: reading for name, reading in others.items() if isinstance(reading, Reading)}
 
@@ -149,7 +148,7 @@ def choose_recurrent(layers: str | Sequence[str] | None, engine: Engine) -> Want
             none = f"{engine.model_name} has no recurrent layer, so no states: `activations` gives what its layers put out."
             raise UnsupportedError(untold or none)
         if untold:
-            warnings.warn(f"Left out: {untold}", stacklevel=4)
+            warn(f"Left out: {untold}")
         return Wanted(_each_once([layer.name for layer in engine.layers if layer.name in parts], parts), one=False, by_name=False)
     names = [layers] if isinstance(layers, str) or not isinstance(layers, Iterable) else list(layers)
     if not names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -14,7 +13,7 @@ import xarray as xr
 from seqscope import labelled, layouts
 from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.engines.base import Carried, Stepped, Stepper
-from seqscope.errors import DataError, LayerError, ModelError, SeqscopeError, UnsupportedError, nearest
+from seqscope.errors import DataError, LayerError, ModelError, SeqscopeError, UnsupportedError, nearest, warn
 from seqscope.feed import Feed
 from seqscope.labelled import STREAM, TIME, UNIT
 from seqscope.selection import layer_of
@@ -353,10 +352,7 @@ class Stream:
         self._n_alike = self._n_alike + 1 if self._before is not None and np.array_equal(values, self._before) else 1
         self._before = values
         if self._n_alike == _MOST_ALIKE:
-            warnings.warn(
-                f"{_MOST_ALIKE} steps in a row were identical: unless the data is so, the loop feeds one step again and again.",
-                stacklevel=3,
-            )
+            warn(f"{_MOST_ALIKE} steps in a row were identical: unless the data is so, the loop feeds one step again and again.")
 
 
 def _as_expected(key: str, layer: str, found: xr.Dataset, like: xr.DataArray) -> np.ndarray:

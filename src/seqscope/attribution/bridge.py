@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from seqscope import layouts
-from seqscope.attribution.method import INPUT, Explained
+from seqscope.attribution.method import INPUT, Explained, Method
 from seqscope.attribution.run import Run
 from seqscope.engines.base import HasCaptum
 from seqscope.engines.score import Score
@@ -24,7 +24,7 @@ _ALONE = (*_OF_MANY_BASELINES, "KernelShap", "Lime", "ShapleyValueSampling")
 
 
 @dataclass(frozen=True)
-class Captum:
+class Captum(Method):
     """A method of captum that works at the input: see `captum`."""
 
     method: str
@@ -43,10 +43,6 @@ class Captum:
     def uses_baseline(self) -> bool:
         """Whether it compares with the verb's baseline."""
         return self.method not in _COMPARE_WITH_NOTHING and "baselines" not in self.options
-
-    def n_variants(self, n_steps: int, n_channels: int) -> int:
-        """What it runs is its own affair."""
-        return 1
 
     def explain(self, run: Run) -> Explained:
         """What captum gives for these sequences."""

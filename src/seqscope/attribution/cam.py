@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from seqscope.attribution.method import LAYER, Explained
+from seqscope.attribution.method import LAYER, Explained, Method
 from seqscope.attribution.run import Run
 from seqscope.engines.base import HasDense
 from seqscope.engines.score import Score
@@ -39,7 +39,7 @@ def _by_unit(value: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class GradCAM:
+class GradCAM(Method):
     """Each unit weighs what the score's derivative is at it in the mean over time: ReLU(sum over units of mean_t(dS/dA) A).
 
     Attributes
@@ -50,23 +50,28 @@ class GradCAM:
     References
     ----------
     Selvaraju et al. 2017, "Grad-CAM", equations 1 and 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> head = torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(), torch.nn.Linear(8, 9)
+    >>> scope = sq.Scope(torch.nn.Sequential(torch.nn.Conv1d(12, 8, 3), torch.nn.ReLU(), *head), layout="NCT")
+    >>> found = scope.attribute(X[0], "grad_cam")
+    >>> found["map"].sizes, found["native"].sizes
+    (Frozen({'time': 19}), Frozen({'step': 17}))
     """
 
     relu: bool = True
 
     name: ClassVar[str] = "grad_cam"
     place: ClassVar[str] = LAYER
-    needs_gradient: ClassVar[bool] = True
-    uses_baseline: ClassVar[bool] = False
 
     @property
     def signed(self) -> bool:
         """Whether the map has a sign."""
         return not self.relu
-
-    def n_variants(self, n_steps: int, n_channels: int) -> int:
-        """One row for each sequence."""
-        return 1
 
     def explain(self, run: Run) -> Explained:
         """Weights from the derivatives' means."""
@@ -78,7 +83,7 @@ class GradCAM:
 
 
 @dataclass(frozen=True)
-class GradCAMPlusPlus:
+class GradCAMPlusPlus(Method):
     """Grad-CAM whose weights are sums over time of the positive derivatives, each in a share that makes up for repetition.
 
     The share of a derivative g is g^2 / (2 g^2 + sum_t(A) g^3), so that a pattern counts as much once as it does several times.
@@ -87,17 +92,22 @@ class GradCAMPlusPlus:
     ----------
     Chattopadhay et al. 2018, "Grad-CAM++", equations 10, 11 and 19, in which the score goes through an exponential, so that its higher
     derivatives are powers of the first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> head = torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(), torch.nn.Linear(8, 9)
+    >>> scope = sq.Scope(torch.nn.Sequential(torch.nn.Conv1d(12, 8, 3), torch.nn.ReLU(), *head), layout="NCT")
+    >>> found = scope.attribute(X[0], "grad_cam_pp")
+    >>> found["map"].sizes, found["native"].sizes
+    (Frozen({'time': 19}), Frozen({'step': 17}))
     """
 
     name: ClassVar[str] = "grad_cam_pp"
     place: ClassVar[str] = LAYER
-    needs_gradient: ClassVar[bool] = True
     signed: ClassVar[bool] = False
-    uses_baseline: ClassVar[bool] = False
-
-    def n_variants(self, n_steps: int, n_channels: int) -> int:
-        """One row for each sequence."""
-        return 1
 
     def explain(self, run: Run) -> Explained:
         """Weights from powers of the derivatives."""
@@ -111,23 +121,28 @@ class GradCAMPlusPlus:
 
 
 @dataclass(frozen=True)
-class LayerCAM:
+class LayerCAM(Method):
     """Every step of every unit weighs its own derivative, where that is positive: ReLU(sum over units of ReLU(dS/dA) A).
 
     References
     ----------
     Jiang et al. 2021, "LayerCAM", equations 5 and 6.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> head = torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(), torch.nn.Linear(8, 9)
+    >>> scope = sq.Scope(torch.nn.Sequential(torch.nn.Conv1d(12, 8, 3), torch.nn.ReLU(), *head), layout="NCT")
+    >>> found = scope.attribute(X[0], "layer_cam")
+    >>> found["map"].sizes, found["native"].sizes
+    (Frozen({'time': 19}), Frozen({'step': 17}))
     """
 
     name: ClassVar[str] = "layer_cam"
     place: ClassVar[str] = LAYER
-    needs_gradient: ClassVar[bool] = True
     signed: ClassVar[bool] = False
-    uses_baseline: ClassVar[bool] = False
-
-    def n_variants(self, n_steps: int, n_channels: int) -> int:
-        """One row for each sequence."""
-        return 1
 
     def explain(self, run: Run) -> Explained:
         """Weights step by step."""
@@ -139,7 +154,7 @@ class LayerCAM:
 
 
 @dataclass(frozen=True)
-class CAM:
+class CAM(Method):
     """The map of a network whose dense layer reads the mean of a layer over time: sum over units of w A.
 
     It averages to the logit less the bias. Whether the network is such a one is tried on the data, with numbers.
@@ -147,17 +162,22 @@ class CAM:
     References
     ----------
     Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", equation 2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> head = torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(), torch.nn.Linear(8, 9)
+    >>> scope = sq.Scope(torch.nn.Sequential(torch.nn.Conv1d(12, 8, 3), torch.nn.ReLU(), *head), layout="NCT")
+    >>> found = scope.attribute(X[0], "cam")
+    >>> found["map"].sizes, found["native"].sizes
+    (Frozen({'time': 19}), Frozen({'step': 17}))
     """
 
     name: ClassVar[str] = "cam"
     place: ClassVar[str] = LAYER
     needs_gradient: ClassVar[bool] = False
-    signed: ClassVar[bool] = True
-    uses_baseline: ClassVar[bool] = False
-
-    def n_variants(self, n_steps: int, n_channels: int) -> int:
-        """One row for each sequence."""
-        return 1
 
     def explain(self, run: Run) -> Explained:
         """Weights of the dense layer.
@@ -202,7 +222,7 @@ def _readout(run: Run, value: np.ndarray, logits: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class ScoreCAM:
+class ScoreCAM(Method):
     """Each unit weighs what the score is where the input is kept in proportion to the unit's activation, as a share by softmax.
 
     The rest of the input goes to the baseline. No derivative is needed.
@@ -210,6 +230,17 @@ class ScoreCAM:
     References
     ----------
     Wang et al. 2020, "Score-CAM", equations 4 to 7.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> head = torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(), torch.nn.Linear(8, 9)
+    >>> scope = sq.Scope(torch.nn.Sequential(torch.nn.Conv1d(12, 8, 3), torch.nn.ReLU(), *head), layout="NCT")
+    >>> found = scope.attribute(X[0], "score_cam")
+    >>> found["map"].sizes, found["native"].sizes
+    (Frozen({'time': 19}), Frozen({'step': 17}))
     """
 
     name: ClassVar[str] = "score_cam"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from seqscope.attribution.scoring import caution
 from seqscope.attribution.task import Task
 from seqscope.collect import Collected
 from seqscope.engines.score import Score
+from seqscope.errors import warn
 from seqscope.labelled import CHANNEL, OUTPUT_TIME, SAMPLE, TIME, UNIT
 
 # The completeness gap that is worth a warning, as a share of the score's change.
@@ -60,7 +60,7 @@ class Found:
         if task.scoring.all_steps:
             values, dims = values.reshape(len(rows), times, *values.shape[1:]), (SAMPLE, OUTPUT_TIME, *dims[1:])
         if self.kept is None:
-            dtype = np.float64 if task.sequences.dtype == np.float64 else np.float32
+            dtype = run.scores_at_x().dtype  # the model's own
             self.kept = Collected(np.full((self._n_samples, *values.shape[1:]), np.nan, dtype), dims, on_clock)
         self.kept.on_input_clock &= on_clock
         _put(self.kept.values, rows, values)
@@ -95,10 +95,9 @@ class Found:
         gap = self.figures.get("gap")
         if gap is not None and bool((gap > _GAP).any()):
             n_wide, n_all = int((gap > _GAP).sum()), int(np.isfinite(gap).sum())
-            warnings.warn(
+            warn(
                 f"The completeness gap is over {100 * _GAP:.0f} % for {n_wide} of {n_all} scores (the "
-                f"largest {100 * np.nanmax(gap):.0f} %): take more steps (steps=), or a baseline whose score differs more.",
-                stacklevel=5,
+                f"largest {100 * np.nanmax(gap):.0f} %): take more steps (steps=), or a baseline whose score differs more."
             )
         target = self.figures.get("target")
         if self.logits is not None and target is not None and target.ndim == 1:

@@ -8,29 +8,28 @@ from typing import ClassVar
 
 import numpy as np
 
-from seqscope.attribution.method import EITHER, Explained
+from seqscope.attribution.method import Explained, Method
 from seqscope.attribution.run import Rows, Run, Slope
 from seqscope.errors import DataError, UnsupportedError, nearest
 
 
 @dataclass(frozen=True)
-class Gradient:
+class Gradient(Method):
     """The derivative of the score with respect to every value: how the score answers to a small change there.
 
     References
     ----------
     Baehrens et al. 2010, "How to Explain Individual Classification Decisions".
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> sq.Scope(sq.zoo.japanese_vowels()).attribute(X[0], "gradient").dims
+    ('time', 'channel')
     """
 
     name: ClassVar[str] = "gradient"
-    place: ClassVar[str] = EITHER
-    needs_gradient: ClassVar[bool] = True
-    signed: ClassVar[bool] = True
-    uses_baseline: ClassVar[bool] = False
-
-    def n_variants(self, n_steps: int, n_channels: int) -> int:
-        """One row for each sequence."""
-        return 1
 
     def explain(self, run: Run) -> Explained:
         """dS/dx."""
@@ -38,23 +37,23 @@ class Gradient:
 
 
 @dataclass(frozen=True)
-class Saliency:
+class Saliency(Method):
     """The size of the derivative, |dS/dx|.
 
     References
     ----------
     Simonyan, Vedaldi and Zisserman 2014, "Deep Inside Convolutional Networks".
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> sq.Scope(sq.zoo.japanese_vowels()).attribute(X[0], "saliency").dims
+    ('time', 'channel')
     """
 
     name: ClassVar[str] = "saliency"
-    place: ClassVar[str] = EITHER
-    needs_gradient: ClassVar[bool] = True
     signed: ClassVar[bool] = False
-    uses_baseline: ClassVar[bool] = False
-
-    def n_variants(self, n_steps: int, n_channels: int) -> int:
-        """One row for each sequence."""
-        return 1
 
     def explain(self, run: Run) -> Explained:
         """|dS/dx|."""
@@ -62,23 +61,22 @@ class Saliency:
 
 
 @dataclass(frozen=True)
-class InputXGradient:
+class InputXGradient(Method):
     """Each value times its derivative, x dS/dx: what the score owes to it where the model is linear, counted from zero.
 
     References
     ----------
     Shrikumar et al. 2016, "Not Just a Black Box", section 2.2.
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> sq.Scope(sq.zoo.japanese_vowels()).attribute(X[0], "input_x_gradient").dims
+    ('time', 'channel')
     """
 
     name: ClassVar[str] = "input_x_gradient"
-    place: ClassVar[str] = EITHER
-    needs_gradient: ClassVar[bool] = True
-    signed: ClassVar[bool] = True
-    uses_baseline: ClassVar[bool] = False
-
-    def n_variants(self, n_steps: int, n_channels: int) -> int:
-        """One row for each sequence."""
-        return 1
 
     def explain(self, run: Run) -> Explained:
         """X dS/dx."""
@@ -92,7 +90,7 @@ def _each(run: Run, combine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> 
 
 
 @dataclass(frozen=True)
-class IntegratedGradients:
+class IntegratedGradients(Method):
     """The mean derivative along the straight path from a baseline b to the input x, times the way x - b.
 
     Over all values it sums to S(x) - S(b), but for what the quadrature misses: the coordinate `gap`, a share of that change.
@@ -111,15 +109,20 @@ class IntegratedGradients:
     References
     ----------
     Sundararajan, Taly and Yan 2017, "Axiomatic Attribution for Deep Networks", equation 1.
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> found = sq.Scope(sq.zoo.japanese_vowels()).attribute(X[0], "integrated_gradients", steps=30)
+    >>> found.dims, bool(found.gap < 0.05)
+    (('time', 'channel'), True)
     """
 
     steps: int = 50
     rule: str = "gauss_legendre"
 
     name: ClassVar[str] = "integrated_gradients"
-    place: ClassVar[str] = EITHER
-    needs_gradient: ClassVar[bool] = True
-    signed: ClassVar[bool] = True
     uses_baseline: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -241,7 +244,7 @@ _RULES = {"gauss_legendre": _gauss_legendre, "midpoint": _midpoint}
 
 
 @dataclass(frozen=True)
-class ExpectedGradients:
+class ExpectedGradients(Method):
     """Integrated gradients without a choice of baseline: the mean over baselines drawn from the data, and over points of the paths.
 
     At a layer, the derivative at its value along the input's path, times the change of the value; where the input is tokens, between
@@ -256,14 +259,18 @@ class ExpectedGradients:
     ----------
     Erion et al. 2021, "Improving performance of deep learning models with axiomatic attribution priors and expected gradients",
     equation 3.
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> sq.Scope(sq.zoo.japanese_vowels()).attribute(X[0], "expected_gradients", reference=X[:50], draws=20).dims
+    ('time', 'channel')
     """
 
     draws: int = 100
 
     name: ClassVar[str] = "expected_gradients"
-    place: ClassVar[str] = EITHER
-    needs_gradient: ClassVar[bool] = True
-    signed: ClassVar[bool] = True
     uses_baseline: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -305,7 +312,7 @@ class ExpectedGradients:
 
 
 @dataclass(frozen=True)
-class SmoothGrad:
+class SmoothGrad(Method):
     """The mean derivative over noisy copies of the input, in which what differs from copy to copy cancels out.
 
     Where the input is tokens, the noise is on the value of the layer that is asked about.
@@ -320,16 +327,19 @@ class SmoothGrad:
     References
     ----------
     Smilkov et al. 2017, "SmoothGrad: removing noise by adding noise".
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> sq.Scope(sq.zoo.japanese_vowels()).attribute(X[0], "smooth_grad", draws=10).dims
+    ('time', 'channel')
     """
 
     draws: int = 50
     spread: float = 0.1
 
     name: ClassVar[str] = "smooth_grad"
-    place: ClassVar[str] = EITHER
-    needs_gradient: ClassVar[bool] = True
-    signed: ClassVar[bool] = True
-    uses_baseline: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_count("draws", self.draws)

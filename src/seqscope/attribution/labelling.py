@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from seqscope import labelled
+from seqscope.attribution.asked import Asked
 from seqscope.attribution.cam import spreading
 from seqscope.attribution.found import Found
 from seqscope.attribution.task import Task
@@ -121,8 +123,7 @@ class Labelling:
     def _attrs(self, found: Found) -> dict[str, Any]:
         """What a reader needs to cite the array."""
         task, method = self.task, self.task.asked.method
-        options = {part.name: getattr(method, part.name) for part in dataclasses.fields(method)}  # type: ignore[arg-type]
-        said = [f"{name}={value!r}" for name, value in options.items() if isinstance(value, str | int | float)]
+        said = [f"{part.name}={_in_words(getattr(method, part.name))}" for part in dataclasses.fields(method)]  # type: ignore[arg-type]
         outputs, layer = task.scoring.outputs, task.feed.engine.by_name.get(str(task.place.layer))
         return task.specimen.attrs(method.name) | {
             "target": task.scoring.text,
@@ -139,6 +140,14 @@ class Labelling:
         }
 
 
+def _in_words(option: Any) -> str:
+    """An option's value, shortened where it is a large one."""
+    if isinstance(option, np.generic):
+        option = option.item()
+    shape = getattr(option, "shape", None)
+    return f"an array of shape {tuple(shape)}" if shape is not None else textwrap.shorten(repr(option), 200)
+
+
 def _named(positions: np.ndarray, names: np.ndarray) -> np.ndarray:
     """Outputs by name; "" where a sequence's output has ended."""
     there = ~np.isnan(positions)
@@ -146,7 +155,7 @@ def _named(positions: np.ndarray, names: np.ndarray) -> np.ndarray:
     return named if there.all() else np.where(there, named.astype(str), "")
 
 
-def reduced(result: Result, *, absolute: bool, over: str | None) -> Result:
+def reduced(result: Result, asked: Asked) -> Result:
     """Sizes in place of values, and sums over channels or time; said in the attributes.
 
     Raises
@@ -154,19 +163,17 @@ def reduced(result: Result, *, absolute: bool, over: str | None) -> Result:
     DataError
         There is nothing to sum over.
     """
-    if not absolute and over is None:
+    if not isinstance(result, xr.DataArray) or not (asked.absolute or asked.over):
         return result
-    if isinstance(result, xr.Dataset):
-        raise DataError("abs and reduce are for attributions by value: a class activation map has one value for each step already.")
-    made = abs(result) if absolute else result
-    if over is not None:
-        dims = {"channel": (CHANNEL, labelled.UNIT), "time": (TIME, labelled.STEP)}.get(over, ())
+    made, said = result, dict(result.attrs)
+    if asked.absolute:
+        made, said = abs(made), said | {"abs": 1, "signed": 0}
+    if asked.over is not None:
+        dims = {"channel": (CHANNEL, labelled.UNIT), "time": (TIME, labelled.STEP)}[asked.over]
         here = [dim for dim in dims if dim in made.dims]
         if not here:
             raise DataError(
-                f"reduce is {over!r}: expected 'channel' or 'time', and the attribution has the dims {tuple(map(str, made.dims))}."
+                f"reduce is {asked.over!r}, and there is nothing to sum over: the attribution has {', '.join(map(str, made.dims))}."
             )
-        made = made.sum(here[0], min_count=1)
-    return made.assign_attrs(
-        result.attrs | ({"abs": 1, "signed": 0} if absolute else {}) | ({"reduce": f"sum over {over}"} if over else {})
-    )
+        made, said = made.sum(here[0], min_count=1), said | {"reduce": f"sum over {asked.over}"}
+    return made.assign_attrs(said)

@@ -6,9 +6,10 @@ dataclass and one line in `attribution.METHODS`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,8 +38,8 @@ class Explained:
     said: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Method(Protocol):
-    """A method of attribution.
+class Method(ABC):
+    """A method of attribution: subclasses are frozen dataclasses that say what differs from what stands here.
 
     Attributes
     ----------
@@ -46,28 +47,30 @@ class Method(Protocol):
         What it is asked for by.
     place : {"input", "either", "layer"}
         Where it works.
-    uses_baseline : bool
-        Whether it compares with a baseline.
     """
 
     name: ClassVar[str]
-    place: ClassVar[str]
-    uses_baseline: ClassVar[bool]
+    place: ClassVar[str] = EITHER
 
     @property
     def needs_gradient(self) -> bool:
         """Whether the engine has to differentiate."""
-        ...
+        return True
 
     @property
     def signed(self) -> bool:
         """Whether what it gives has a sign."""
-        ...
+        return True
+
+    @property
+    def uses_baseline(self) -> bool:
+        """Whether it compares with a baseline."""
+        return False
 
     def n_variants(self, n_steps: int, n_channels: int) -> int:
         """About how many rows it runs for each sequence: so that a group of sequences fills its batches."""
-        ...
+        return 1
 
+    @abstractmethod
     def explain(self, run: Run) -> Explained:
         """Explain the scores of some sequences of one length."""
-        ...

@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from seqscope.attribution.gradients import check_count
-from seqscope.attribution.method import INPUT, Explained
+from seqscope.attribution.method import INPUT, Explained, Method
 from seqscope.attribution.run import Run
 from seqscope.errors import DataError, nearest, quoted
 from seqscope.intake import as_array
 
 
 @dataclass(frozen=True)
-class Occlusion:
+class Occlusion(Method):
     """How far the score falls where a window of the input is hidden, in the mean over the windows that cover a value.
 
     Attributes
@@ -34,6 +34,13 @@ class Occlusion:
     References
     ----------
     Zeiler and Fergus 2014, "Visualizing and Understanding Convolutional Networks", section 4.2.
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> sq.Scope(sq.zoo.japanese_vowels()).attribute(X[0], "occlusion", window=5, fill="mean").dims
+    ('time', 'channel')
     """
 
     window: int = 1
@@ -44,7 +51,6 @@ class Occlusion:
     name: ClassVar[str] = "occlusion"
     place: ClassVar[str] = INPUT
     needs_gradient: ClassVar[bool] = False
-    signed: ClassVar[bool] = True
     uses_baseline: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -85,7 +91,7 @@ class Occlusion:
 
 
 @dataclass(frozen=True)
-class FeatureAblation:
+class FeatureAblation(Method):
     """How far the score falls where a group of values is hidden; every value of a group is given the whole of it.
 
     Attributes
@@ -96,6 +102,13 @@ class FeatureAblation:
         have its beginning. Default: a group for each channel. A value of several groups is given their sum.
     fill
         As in `Occlusion`.
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> sq.Scope(sq.zoo.japanese_vowels()).attribute(X[0], "feature_ablation").dims
+    ('time', 'channel')
     """
 
     groups: Any = None
@@ -104,7 +117,6 @@ class FeatureAblation:
     name: ClassVar[str] = "feature_ablation"
     place: ClassVar[str] = INPUT
     needs_gradient: ClassVar[bool] = False
-    signed: ClassVar[bool] = True
     uses_baseline: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -97,6 +97,8 @@ def place_for(method: str, where: str, name: str | None, specimen: Specimen, fee
         return Place()
     if name is not None and where == INPUT:
         raise UnsupportedError(f"{method} works at the input: leave layer= out, or use a method of derivatives, such as 'gradient'.")
+    if name is not None and not isinstance(name, str):
+        raise LayerError(f"The layer is {name!r}: expected the name of one layer.")
     engine = feed.engine
     recurrent = engine.recurrent_parts if isinstance(engine, HasStates) else {}
     found = _by_itself(method, specimen, feed, sequences, recurrent) if name is None else name

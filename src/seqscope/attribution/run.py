@@ -87,6 +87,8 @@ class Run:
     seed : int
     baseline : function of (samples, which)
     n_baselines : int
+    tell : function of a share
+        Told how far the work on these sequences is, from 0 to 1, as rows are asked for.
     reports : dict of arrays
         What the model gave for the sequences themselves: "output" (sample, output), "score" (sample).
     """
@@ -102,6 +104,7 @@ class Run:
     n_baselines: int = 1
     channels: Sequence[Any] | None = None
     spreading: np.ndarray | None = None
+    tell: Callable[[float], None] = field(default=lambda share: None)
     reports: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -115,6 +118,8 @@ class Run:
         for start in range(0, total, self.most_rows):
             places = np.arange(start, min(start + self.most_rows, total))
             yield Rows(*np.divmod(places, n_variants))
+            if n_variants > 1:
+                self.tell((places[-1] + 1) / total)
 
     def random(self, sample: int, *more: int) -> np.random.Generator:
         """Random numbers of one sequence, the same in whatever company it comes."""
@@ -125,7 +130,9 @@ class Run:
         here, baseline = np.asarray(samples), self.baseline
         score = self.score.take(here) if isinstance(self.score, Score) else self.score
         ids = [self.ids[sample] for sample in here]
-        return replace(self, x=x, score=score, ids=ids, baseline=lambda rows, which: baseline(here[rows], which), reports={})
+        return replace(
+            self, tell=lambda share: None, x=x, score=score, ids=ids, baseline=lambda rows, which: baseline(here[rows], which), reports={}
+        )
 
     def spread(self, maps: np.ndarray) -> np.ndarray:
         """Maps on the layer's clock, (row, layer step), on the input's, (row, time)."""
@@ -180,7 +187,7 @@ class Run:
         """
         n, filled = len(x), self._filled(rows.sample)
         native = None if value is None else self.place.undone(value[filled])
-        instead = None if native is None else {str(self.place.layer): lambda _: native}
+        instead = None if native is None else {str(self.place.layer): lambda *_, **__: native}
         if isinstance(self.score, Score):
             score = self.score.take(rows.sample[filled])
             forward = self.feed.forward(x[filled], [score.capture] if score.address else [], instead=instead, logits=not score.address)
@@ -223,7 +230,7 @@ class Run:
 
     def _report(self, name: str, values: np.ndarray, rows: Rows) -> None:
         if name not in self.reports:
-            self.reports[name] = np.full((len(self), *values.shape[1:]), np.nan)
+            self.reports[name] = np.full((len(self), *values.shape[1:]), np.nan, np.result_type(values, np.float32))
         self.reports[name][rows.sample] = values
 
     def _refuse_nan(self, values: np.ndarray, rows: Rows, what: str) -> None:

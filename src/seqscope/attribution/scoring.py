@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ from seqscope import cells
 from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.engines.base import BACKWARD, FORWARD, STATES, HasStates
 from seqscope.engines.score import Score
-from seqscope.errors import DataError, LayerError, ModelError, UnsupportedError, nearest, quoted
+from seqscope.errors import DataError, LayerError, ModelError, UnsupportedError, nearest, quoted, warn
 from seqscope.feed import Feed
 from seqscope.labelled import SAMPLE, TIME
 from seqscope.sequences import Sequences
@@ -107,7 +106,7 @@ class Scoring:
     all_steps: bool = False
     fixed: Score | Callable[[Any], Any] | None = None
 
-    def of(self, feed: Feed, x: np.ndarray, rows: np.ndarray) -> Score | Callable[[Any], Any]:
+    def of(self, feed: Feed, x: np.ndarray, rows: np.ndarray, ids: Sequence[Any]) -> Score | Callable[[Any], Any]:
         """The scores of sequences of one length: each once, or once for every step of the output.
 
         Parameters
@@ -115,6 +114,8 @@ class Scoring:
         x : array (sample, time, ...)
         rows : int array (sample,)
             Their places in the data set.
+        ids : sequence
+            What they are called.
         """
         if self.outputs is None:
             if isinstance(self.fixed, Score):
@@ -131,8 +132,12 @@ class Scoring:
             axes = [score.dims.index(dim) for dim in (SAMPLE, *([TIME] if score.time is not None else []))]
             parts = [np.moveaxis(part, axes, range(len(axes))).reshape(*(part.shape[axis] for axis in axes), -1) for part in logits]
             found = np.concatenate(parts)
-            if not np.isfinite(found).all():
-                raise ModelError("The model's output is NaN or infinite: look for weights that are, or for a division or logarithm at 0.")
+            finite = np.isfinite(found).reshape(len(found), -1).all(1)
+            if not finite.all():
+                raise ModelError(
+                    f"The model's output is NaN or infinite for sequence {ids[int(np.argmin(finite))]}: look for weights that are, or for a "
+                    "division or logarithm at 0."
+                )
             if self.all_steps:
                 n_steps = found.shape[1]
                 here, steps = np.repeat(here, n_steps), np.tile(np.arange(n_steps), len(x))
@@ -342,20 +347,18 @@ def caution(scoring: Scoring, logits: np.ndarray, positions: np.ndarray) -> None
     if outputs.kind == "probability":
         stuck = (chosen < _SATURATED) | (chosen > 1 - _SATURATED)
         if stuck.any():
-            warnings.warn(
+            warn(
                 f"The score is a probability, and for {stuck.sum()} of {len(stuck)} sequences it is saturated, within {_SATURATED:g} of 0 "
                 "or 1, where it hardly answers to anything: let the model give logits.",
-                stacklevel=5,
             )
     if outputs.kind == "output" or outputs.through in ("sigmoid", "log_sigmoid"):
         return
     probability = chosen if outputs.kind == "probability" else _softmax(logits)[np.arange(len(logits)), positions]
     below = probability < 1 / logits.shape[1]
     if below.any():
-        warnings.warn(
+        warn(
             f"For {below.sum()} of {len(below)} sequences the target's probability is below chance (1/{logits.shape[1]}; the lowest is "
             f"{probability.min():.2g}): what is shown is what speaks for an output that the model does not choose.",
-            stacklevel=5,
         )
 
 

@@ -18,7 +18,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class TemporalSaliencyRescaling:
+class TemporalSaliencyRescaling(Method):
     """Another method's attribution R, rescaled by how much R changes where a step, and then a channel, is hidden.
 
     A step weighs how much R changes where the whole step is hidden; at the steps that weigh most, a channel weighs how much R changes
@@ -26,8 +26,8 @@ class TemporalSaliencyRescaling:
 
     Attributes
     ----------
-    method : Method
-        The other method, at the input; a name is taken by `scope.attribute`.
+    of : Method
+        The other method, at the input; `scope.attribute` takes a name too, and that method's options beside its own.
     quantile : float
         The share of the steps, those of least weight, at which no channel is looked at, so that they are 0.
     fill
@@ -37,9 +37,16 @@ class TemporalSaliencyRescaling:
     ----------
     Ismail, Gunady, Corrada Bravo and Feizi 2020, "Benchmarking Deep Learning Interpretability in Time Series Predictions", algorithm 1;
     the quantile of .55 is that of the authors' code.
+
+    Examples
+    --------
+    >>> import seqscope as sq
+    >>> X, y = sq.datasets.japanese_vowels("test")
+    >>> sq.Scope(sq.zoo.japanese_vowels()).attribute(X[0], "temporal_saliency_rescaling", of="saliency").dims
+    ('time', 'channel')
     """
 
-    method: Any = field(default_factory=Gradient)
+    of: Any = field(default_factory=Gradient)
     quantile: float = 0.55
     fill: Any = "zero"
 
@@ -51,7 +58,7 @@ class TemporalSaliencyRescaling:
     def __post_init__(self) -> None:
         if not isinstance(self.quantile, int | float | np.floating) or not 0 <= self.quantile < 1:
             raise DataError(f"quantile is {self.quantile!r}: expected a share of the steps, from 0 to less than 1.")
-        of = self.method
+        of = self.of
         if isinstance(of, type) or not all(hasattr(of, name) for name in ("explain", "place", "needs_gradient")):
             raise UnsupportedError(f"The method to be rescaled is {of!r}: expected one such as seqscope.attribution.Occlusion(window=3).")
         if of.place == LAYER or isinstance(of, TemporalSaliencyRescaling):
@@ -63,18 +70,18 @@ class TemporalSaliencyRescaling:
     @property
     def needs_gradient(self) -> bool:
         """Whether the other method does."""
-        return bool(self.method.needs_gradient)
+        return bool(self.of.needs_gradient)
 
     def n_variants(self, n_steps: int, n_channels: int) -> int:
         """The other method's rows for every step, and for every channel of some."""
         kept = int(np.ceil((1 - self.quantile) * n_steps))
-        return (1 + n_steps + kept * n_channels) * int(self.method.n_variants(n_steps, n_channels))
+        return (1 + n_steps + kept * n_channels) * int(self.of.n_variants(n_steps, n_channels))
 
     def explain(self, run: Run) -> Explained:
         """Product of the weights of step and channel."""
         if run.x.ndim == 2:
             raise DataError("temporal_saliency_rescaling hides one channel at a time, and tokens have none: use occlusion.")
-        method: Method = self.method
+        method: Method = self.of
         if method.name == "expected_gradients" and run.n_baselines == 1:
             raise UnsupportedError("expected_gradients draws from several baselines: give temporal_saliency_rescaling several as fill=.")
         plain = method.explain(run).values
@@ -94,13 +101,13 @@ class TemporalSaliencyRescaling:
             hidden = (np.arange(n_steps) == t[:, None])[..., None] & (np.arange(n_channels) == c[:, None])[:, None, :]
             result[s, t, c] = of_step[s, t] * self._change(run, s, hidden, bases, plain)
         run.scores_at_x()
-        return Explained(result, said={"of": method.name})
+        return Explained(result, said={"of": self.of.name})
 
     def _change(self, run: Run, sample: np.ndarray, hidden: np.ndarray, bases: Sequence[np.ndarray], plain: np.ndarray) -> np.ndarray:
         """How much the other method's attribution changes where something is hidden, (row,): in the mean over what may stand there."""
         total = np.zeros(len(sample))
         for base in bases:
             x = np.where(hidden, base[sample], run.x[sample])
-            found = self.method.explain(run.at(x, sample)).values
+            found = self.of.explain(run.at(x, sample)).values
             total += np.abs(found - plain[sample]).sum(axis=(1, 2))
         return total / len(bases)

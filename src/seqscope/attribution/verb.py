@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from seqscope.attribution.scoring import scoring_for
 from seqscope.attribution.task import Task
 from seqscope.engines.base import Engine, HasGradients
 from seqscope.engines.score import Score
-from seqscope.errors import DataError, UnsupportedError, quoted
+from seqscope.errors import DataError, UnsupportedError, quoted, warn
 from seqscope.feed import Feed
 from seqscope.sequences import Batch, Sequences
 from seqscope.specimen import Specimen
@@ -34,6 +33,8 @@ _LARGEST = 8_000_000
 _MOST_ROWS = 256
 # A pass with derivatives holds each value about so many times: itself, what is kept for the way back, its derivative.
 _HELD = 4
+# Units of the progress bar for each sequence.
+_UNITS = 100
 # Batches that a group of sequences should fill, so that the last one, which is seldom full, weighs little.
 _BATCHES = 8
 
@@ -55,13 +56,15 @@ def attribute(specimen: Specimen, X: Any, target: Any, asked: Asked, names: Sequ
     _refuse_unable(asked.method, specimen.engine)
     task = _task(specimen, X, target, asked, names)
     if specimen.engine.in_training:
-        warnings.warn(f"Found in training mode, set aside for this call: {quoted(specimen.engine.in_training, most=6)}.", stacklevel=4)
-    found = Found(len(task.sequences))
-    groups = ((batch.n_sequences, batch) for batch in _groups(task))
-    for batch in progress.tracked(groups, total=len(task.sequences), what="Explaining", show=show):
-        rows = np.arange(len(task.sequences))[batch.rows]
-        run, times = _run(task, batch, rows)
-        found.keep(asked.method.explain(run), run, rows, times, task)
+        warn(f"Found in training mode, set aside for this call: {quoted(specimen.engine.in_training, most=6)}.")
+    found, done = Found(len(task.sequences)), 0
+    with progress.counting(total=_UNITS * len(task.sequences), what="Explaining", show=show) as reach:
+        for batch in _groups(task):
+            rows = np.arange(len(task.sequences))[batch.rows]
+            run, times = _run(task, batch, rows, lambda share, done=done, n=len(rows): reach(int(_UNITS * (done + share * n))))
+            found.keep(asked.method.explain(run), run, rows, times, task)
+            done += len(rows)
+            reach(_UNITS * done)
     specimen.show(task.sequences)
     found.warn(task)
     return Labelling(task).result(found)
@@ -72,12 +75,12 @@ def _task(specimen: Specimen, X: Any, target: Any, asked: Asked, names: Sequence
     method = asked.method
     sequences, feed = specimen.take_in(X)
     place = place_for(method.name, method.place, asked.layer, specimen, feed, sequences)
+    _check_sizes(getattr(method, "of", method), sequences)
+    scoring = scoring_for(target, specimen, feed, sequences, names)
     if place.layer is None and sequences.is_tokens and method.needs_gradient:
         raise UnsupportedError(
             f"Tokens have no derivative, which {method.name} needs: name the layer that embeds them with layer=, or use occlusion."
         )
-    _check_sizes(method, sequences)
-    scoring = scoring_for(target, specimen, feed, sequences, names)
     if scoring.all_steps and (place.layer is not None or method.place == LAYER):
         raise UnsupportedError("time='all' explains every output step at the input alone: for a layer, say one step.")
     reference = sequences if asked.reference is None else specimen.take_in(asked.reference)[0]
@@ -108,19 +111,16 @@ def _check_sizes(method: Method, sequences: Sequences) -> None:
             raise DataError(f"The window is {method.window} steps long and the longest sequence {longest}: take a shorter window.")
         short = int((sequences.lengths < method.window).sum())
         if short:
-            warnings.warn(
+            warn(
                 f"The window of {method.window} steps is longer than {short} of {len(sequences)} sequences (the shortest has "
                 f"{sequences.lengths.min()} steps): each of these is hidden whole.",
-                stacklevel=4,
             )
     if isinstance(method, FeatureAblation):
         shape = (longest,) if sequences.is_tokens else (longest, sequences.n_channels or 1)
         masks = group_masks(method.groups, shape, sequences.channels)
         empty = [number for number, mask in enumerate(masks) if not mask.any()]
         if empty:
-            warnings.warn(
-                f"The stretch of group {empty[0]} lies beyond the longest sequence, of {longest} steps: no sample fills it.", stacklevel=4
-            )
+            warn(f"The stretch of group {empty[0]} lies beyond the longest sequence, of {longest} steps: no sample fills it.")
 
 
 def _rows_at_once(specimen: Specimen, feed: Feed, sequences: Sequences, asked: Asked) -> int:
@@ -137,10 +137,10 @@ def _groups(task: Task) -> Iterator[Batch]:
     return sequences.batches(max(1, -(-_BATCHES * task.most_rows // variants)))
 
 
-def _run(task: Task, batch: Batch, rows: np.ndarray) -> tuple[Run, int]:
+def _run(task: Task, batch: Batch, rows: np.ndarray, tell: Callable[[float], None]) -> tuple[Run, int]:
     """What the method works on for one group; and how often each sequence is in it, once or for every step of the output."""
     x, place = batch.values, task.place
-    score = task.scoring.of(task.feed, x, rows)
+    score = task.scoring.of(task.feed, x, rows, task.sequences.samples[rows])
     times = len(score.position) // len(x) if task.scoring.all_steps and isinstance(score, Score) else 1
     repeated = np.repeat(rows, times)
     x = x if times == 1 else np.repeat(x, times, axis=0)
@@ -160,5 +160,6 @@ def _run(task: Task, batch: Batch, rows: np.ndarray) -> tuple[Run, int]:
         n_baselines=task.baselines.count(x.shape[1]),
         channels=task.sequences.channels,
         spreading=matrix,
+        tell=tell,
     )
     return run, times
