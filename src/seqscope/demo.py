@@ -136,10 +136,10 @@ def _explained_section(scope: Scope, x: xr.DataArray, opening: str) -> Section:
     panels = plot.compare_attributions(x, found)
     return Section(
         "What the decision rests on",
-        f"The same utterance by three methods, each of which has another question about the logit of speaker "
+        "The same utterance by three methods, each of which has another question about the logit of speaker "
         f"{found['occlusion'].target.item()}. Integrated gradients add up how it answers on the way from zero to the utterance, occlusion "
-        "hides five steps of one channel at a time, grad-CAM weighs what the LSTM holds at each step, so it has no channels and grows while the "
-        "evidence gathers. So they need not agree, and one picture alone is no proof.",
+        "hides five steps of one channel at a time, grad-CAM weighs what the LSTM holds at each step: it has no channels and grows while "
+        "the evidence gathers. So they need not agree, and one picture alone is no proof.",
         opening + 'found = {"integrated gradients": scope.attribute(X[0], "integrated_gradients"),\n'
         '         "occlusion": scope.attribute(X[0], "occlusion", window=5),\n'
         '         "grad cam": scope.attribute(X[0], "grad_cam")}\n'

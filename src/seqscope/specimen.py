@@ -6,9 +6,9 @@ How it is fed, what the axes of its layers are, in which order they run: each is
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from seqscope.layers import Layer, Layers, ModelInput
 from seqscope.receptive import Field, Fields, place_steps
 from seqscope.selection import layer_of
 from seqscope.sequences import Sequences
+
+_Made = TypeVar("_Made")
 
 Readings = Mapping[str, Reading | LayerError]
 
@@ -50,7 +52,7 @@ class Specimen:
         self._fields: dict[tuple[str, int | None], Fields] = {}
         self._example: np.ndarray | None = None
         self._table: Layers | None = None
-        self._footprint: tuple[float, float] | None = None
+        self._once: dict[Hashable, Any] = {}
 
     def attrs(self, method: str) -> dict[str, Any]:
         """What every result says of the model."""
@@ -159,13 +161,20 @@ class Specimen:
 
     def footprint(self, feed: Feed, sequences: Sequences) -> tuple[float, float]:
         """Bytes of the largest value that a layer gives, and of all together, for each step of the input."""
-        if self._footprint is None:
-            few = few_rows(sequences)
-            seen = feed.forward(few, [layer.name for layer in self.engine.layers])
-            sizes = [sum(call.nbytes for call in calls) for calls in seen.captured.values()] + [seen.output.nbytes, few.nbytes]
-            n_steps = few.shape[0] * few.shape[1]
-            self._footprint = max(sizes) / n_steps, sum(sizes) / n_steps
-        return self._footprint
+        return self.once(("footprint", feed.layout, sequences.n_channels), lambda: self._weighed(feed, few_rows(sequences)))
+
+    def _weighed(self, feed: Feed, few: np.ndarray) -> tuple[float, float]:
+        seen = feed.forward(few, [layer.name for layer in self.engine.layers])
+        sizes = [sum(call.nbytes for call in calls) for calls in seen.captured.values()] + [seen.output.nbytes, few.nbytes]
+        n_steps = few.shape[0] * few.shape[1]
+        return max(sizes) / n_steps, sum(sizes) / n_steps
+
+    def once(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """Something about the model that does not change, found out when it is first asked for."""
+        if key not in self._once:
+            self._once[key] = make()
+        made: _Made = self._once[key]
+        return made
 
     # What it is made of
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
@@ -232,8 +233,13 @@ def _gap(total: np.ndarray, change: np.ndarray) -> np.ndarray:
 
 
 def _gauss_legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    nodes, weights = _legendre(steps)
     return (1 + nodes) / 2, weights / 2
+
+
+@cache
+def _legendre(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.polynomial.legendre.leggauss(steps)
 
 
 def _midpoint(steps: int) -> tuple[np.ndarray, np.ndarray]:

@@ -149,6 +149,12 @@ def _with_steps(wanted: Sequence[str], specimen: Specimen, feed: Feed, sequences
     """Those of some layers that have several steps, in the order in which they run: not what works on a mean over time."""
     if not wanted:
         return []
+    return specimen.once(
+        ("with steps", feed.layout, sequences.n_channels, tuple(wanted)), lambda: _seen_with_steps(wanted, specimen, feed, sequences)
+    )
+
+
+def _seen_with_steps(wanted: Sequence[str], specimen: Specimen, feed: Feed, sequences: Sequences) -> list[str]:
     few = few_rows(sequences)
     seen = feed.forward(few, wanted).captured
     readings = specimen.readings(feed, sequences, wanted)

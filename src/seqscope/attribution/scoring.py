@@ -10,6 +10,7 @@ import numpy as np
 
 from seqscope import cells
 from seqscope.axes import OUTPUT_VALUE, Reading
+from seqscope.collect import few_rows
 from seqscope.engines.base import BACKWARD, FORWARD, STATES, HasStates
 from seqscope.engines.score import Score
 from seqscope.errors import DataError, LayerError, ModelError, UnsupportedError, nearest, quoted, warn
@@ -135,8 +136,8 @@ class Scoring:
             finite = np.isfinite(found).reshape(len(found), -1).all(1)
             if not finite.all():
                 raise ModelError(
-                    f"The model's output is NaN or infinite for sequence {ids[int(np.argmin(finite))]}: look for weights that are, or for a "
-                    "division or logarithm at 0."
+                    f"The model's output is NaN or infinite for sequence {ids[int(np.argmin(finite))]}: look for weights that are, or for "
+                    "a division or logarithm at 0."
                 )
             if self.all_steps:
                 n_steps = found.shape[1]
@@ -215,15 +216,13 @@ def _outputs(specimen: Specimen, feed: Feed, sequences: Sequences, names: Sequen
         raise UnsupportedError(
             f"The model's output has the axes {reading.dims}, in which an output can't be told: give a function as target."
         )
-    few = next(sequences.batches(8)).values
-    looked = feed.forward(few, logits=True)
-    plain = feed.forward(few).output if looked.through else looked.output
     others = [axis for axis, dim in enumerate(reading.dims) if dim not in (SAMPLE, TIME)]
+    looked = specimen.once(("logits", feed.layout, sequences.n_channels), lambda: feed.forward(few_rows(sequences), logits=True))
     size = looked.output.shape[others[0]] if others else 1
     known = names if names is not None else sequences.outputs
     if names is not None and len(names) != size:
         raise DataError(f"{len(names)} output names were given and the model has {size} outputs.")
-    kind = "logit" if looked.through else _kind(plain, others, size)
+    kind = "logit" if looked.through else _kind(looked.output, others, size)
     return Outputs(reading.dims, size, tuple(known) if known is not None and len(known) == size else None, looked.through, kind)
 
 

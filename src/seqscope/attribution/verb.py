@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
@@ -27,10 +28,9 @@ from seqscope.feed import Feed
 from seqscope.sequences import Batch, Sequences
 from seqscope.specimen import Specimen
 
-# What the largest value of a layer may take in one batch: beyond the caches, larger batches run no faster (`benchmarks/attribution.py`).
-_LARGEST = 8_000_000
-# Rows in a batch at most.
-_MOST_ROWS = 256
+# What the largest value of a layer may take in one batch, and the rows in a batch at most: beyond the caches, larger batches run no faster
+# (`benchmarks/attribution.py`). A pass without derivatives keeps nothing, so that twice as much goes through at once.
+_LARGEST, _MOST_ROWS = 8_000_000, 256
 # A pass with derivatives holds each value about so many times: itself, what is kept for the way back, its derivative.
 _HELD = 4
 # Units of the progress bar for each sequence.
@@ -61,13 +61,18 @@ def attribute(specimen: Specimen, X: Any, target: Any, asked: Asked, names: Sequ
     with progress.counting(total=_UNITS * len(task.sequences), what="Explaining", show=show) as reach:
         for batch in _groups(task):
             rows = np.arange(len(task.sequences))[batch.rows]
-            run, times = _run(task, batch, rows, lambda share, done=done, n=len(rows): reach(int(_UNITS * (done + share * n))))
+            run, times = _run(task, batch, rows, functools.partial(_tell, reach, done, len(rows)))
             found.keep(asked.method.explain(run), run, rows, times, task)
             done += len(rows)
             reach(_UNITS * done)
     specimen.show(task.sequences)
     found.warn(task)
     return Labelling(task).result(found)
+
+
+def _tell(reach: Callable[[int], None], done: int, n_samples: int, share: float) -> None:
+    """Bring the bar to a share of the work on some sequences, after those that are done."""
+    reach(int(_UNITS * (done + share * n_samples)))
 
 
 def _task(specimen: Specimen, X: Any, target: Any, asked: Asked, names: Sequence[Hashable] | None) -> Task:
@@ -127,7 +132,9 @@ def _rows_at_once(specimen: Specimen, feed: Feed, sequences: Sequences, asked: A
     """Rows that suit the memory: the largest value stays in the caches, and all together in what is allowed."""
     largest, total = specimen.footprint(feed, sequences)
     longest = int(sequences.lengths.max())
-    return int(np.clip(min(_LARGEST / (largest * longest), asked.memory / (_HELD * total * longest)), 1, _MOST_ROWS))
+    times = 1 if asked.method.needs_gradient else 2
+    allowed = min(times * _LARGEST / (largest * longest), asked.memory / (_HELD * total * longest))
+    return int(np.clip(allowed, 1, times * _MOST_ROWS))
 
 
 def _groups(task: Task) -> Iterator[Batch]:

@@ -217,8 +217,35 @@ class TorchEngine:
         for name in (layer, wanted.removesuffix(STATES)):
             if name and name not in self.by_name and name not in self.recurrent_parts:
                 raise LayerError(f"No layer is named '{name}': {nearest(name, self.by_name)}.")
-        with torch.inference_mode(mode=False), as_it_was(self._module) as under_way, torch.enable_grad(), contextlib.ExitStack() as around:
-            torch.backends.cudnn.enabled = False  # its recurrent kernels have no derivative in evaluation mode; put back with the flags
+        run = functools.partial(self._differentiated, batch, lengths, target, layer, state, replace, wanted)
+        # Without the weights' own derivatives, what comes before the layer keeps nothing for the way back. Where the score then has none
+        # at all, it may not depend on what is asked for, and is zero: the weights tell that from one that is cut off.
+        return run(frozen=True) or run(frozen=False) or torch_gradient.refuse_cut_off()
+
+    def _differentiated(
+        self,
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        target: Target,
+        layer: str | None,
+        state: str,
+        replace: np.ndarray | None,
+        wanted: str,
+        *,
+        frozen: bool,
+    ) -> Gradient | None:
+        """One pass there and back; None where the score has no derivative.
+
+        Parameters
+        ----------
+        wanted : str
+            What the score is captured under.
+        frozen : bool
+            Whether the weights want no derivative.
+        """
+        with self._with_derivatives() as (under_way, around):
+            if frozen:
+                around.enter_context(torch_gradient.frozen(self._module))
             x = self._to_tensor(batch)
             if layer is None and not x.is_floating_point():
                 raise UnsupportedError("Tokens have no derivative: ask for the one at the layer that embeds them, with layer=.")
@@ -236,9 +263,19 @@ class TorchEngine:
             at = {"": [x]} if layer is None else replay.nudges
             if not at:
                 raise LayerError(f"The layer '{layer}' never ran for this input.")
+            if not score.requires_grad:
+                return None
             gradients = torch_gradient.derivatives(score, at, as_numpy)
             values = {way: [as_numpy(value) for value in calls] for way, calls in replay.values.items()}
             return Gradient(as_numpy(score).copy(), gradients, values, through, None if logits is None else as_numpy(logits).copy())
+
+    @contextlib.contextmanager
+    def _with_derivatives(self) -> Iterator[tuple[Pass, contextlib.ExitStack]]:
+        """The model as it was, with derivatives; and what is to be undone before it is put back."""
+        with torch.inference_mode(mode=False), as_it_was(self._module) as under_way, torch.enable_grad(), contextlib.ExitStack() as around:
+            if self.recurrent_parts:  # cuDNN's recurrent kernels have no derivative in evaluation mode; put back with the other flags
+                torch.backends.cudnn.enabled = False
+            yield under_way, around
 
     def captum(
         self, method: str, options: Mapping[str, Any], batch: np.ndarray, lengths: np.ndarray, target: Target, baseline: np.ndarray
@@ -254,8 +291,7 @@ class TorchEngine:
 
         if isinstance(score, Score) and score.address:
             raise UnsupportedError("captum explains outputs of the model here: for a unit, use a method of seqscope's own.")
-        with torch.inference_mode(mode=False), as_it_was(self._module), torch.enable_grad():
-            torch.backends.cudnn.enabled = False
+        with self._with_derivatives():
             x, base = self._to_tensor(batch), self._to_tensor(baseline)
             return as_numpy(torch_captum.attributions(method, options, scores, self._module, x, base)).copy()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -209,11 +209,17 @@ def _run(
     kept: list[States] = []
     pre = x @ weights.input + weights.bias
     for t, at_step in enumerate(pre.unbind(0)):
-        after = cells.step(weights, at_step, now, WITH_GRADIENTS, {name: nudge[t] for name, nudge in nudges.items()})
+        with _unwatched():
+            after = cells.step(weights, at_step, now, WITH_GRADIENTS, {name: nudge[t] for name, nudge in nudges.items()})
         kept.append(after)
         there = None if lengths is None else (t < lengths)[:, None].to(x.device)
         now = {name: after[name] if there is None else torch.where(there, after[name], now[name]) for name in now}
     return {name: torch.stack([after[name] for after in kept]) for name in kept[0]}, now
+
+
+def _unwatched() -> Any:
+    """Inside, calls are not looked at by `LogitWatch`: none of the many of a recurrence is the model's last."""
+    return torch._C.DisableTorchFunction()
 
 
 def _by_name(weights: cells.CellWeights, hx: Any, rows: Tensor) -> States:
@@ -289,6 +295,29 @@ def _picked(value: Tensor, score: Score) -> Tensor:
     return value[score.places(torch.arange(len(score.position), device=value.device), *index)]
 
 
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Let no weight want a derivative."""
+    free = [weight for weight in module.parameters() if weight.requires_grad]
+    try:
+        for weight in free:
+            weight.requires_grad_(False)
+        yield
+    finally:
+        for weight in free:
+            weight.requires_grad_(True)
+
+
+def refuse_cut_off() -> NoReturn:
+    """Say why a score has no derivative at all.
+
+    Raises
+    ------
+    UnsupportedError
+    """
+    raise UnsupportedError("The score has no derivative: the target, or the model, cuts it off (argmax, detach, no_grad).")
+
+
 def derivatives(
     score: Tensor, wanted: Mapping[str, Sequence[Tensor]], as_numpy: Callable[[Tensor], np.ndarray]
 ) -> dict[str, list[np.ndarray]]:
@@ -296,13 +325,9 @@ def derivatives(
 
     Raises
     ------
-    UnsupportedError
-        It has none.
     ModelError
         The model's own backward pass raised.
     """
-    if not score.requires_grad:
-        raise UnsupportedError("The score has no derivative: the target, or the model, cuts it off (argmax, detach, no_grad).")
     flat = [tensor for tensors in wanted.values() for tensor in tensors]
     try:
         found = iter(torch.autograd.grad(score.sum(), flat, allow_unused=True, materialize_grads=True))
