@@ -21,9 +21,10 @@ def typed(tmp_path, monkeypatch, capfd):
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["seqscope", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended, warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("default")  # as in a process of its own
-            main()
+            with pytest.raises(SystemExit) as ended:
+                main()
         return ended.value.code, " ".join(capfd.readouterr().err.replace("│", " ").split())
 
     return run

@@ -8,7 +8,20 @@ import pytest
 import seqscope
 
 PUBLIC = {
-    "seqscope": ["Layer", "Layers", "Scope", "Sequences", "__version__", "attribution", "datasets", "errors", "plot", "target", "units", "zoo"],
+    "seqscope": [
+        "Layer",
+        "Layers",
+        "Scope",
+        "Sequences",
+        "__version__",
+        "attribution",
+        "datasets",
+        "errors",
+        "plot",
+        "target",
+        "units",
+        "zoo",
+    ],
     "seqscope.plot": [
         "activations",
         "attention",
