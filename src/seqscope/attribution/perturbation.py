@@ -103,6 +103,10 @@ class FeatureAblation(Method):
     fill
         As in `Occlusion`.
 
+    References
+    ----------
+    Covert, Lundberg and Lee 2021, "Explaining by Removing: A Unified Framework for Model Explanation", section 5: a group at a time.
+
     Examples
     --------
     >>> import seqscope as sq
