@@ -105,7 +105,7 @@ class FeatureAblation(Method):
 
     References
     ----------
-    Covert, Lundberg and Lee 2021, "Explaining by Removing: A Unified Framework for Model Explanation", section 5: a group at a time.
+    Covert, Lundberg and Lee 2021, "Explaining by Removing: A Unified Framework for Model Explanation".
 
     Examples
     --------

@@ -115,8 +115,11 @@ class Run:
     def rows(self, n_variants: int = 1) -> Iterator[Rows]:
         """Every pair of a sequence and a variant, in batches."""
         total = len(self) * n_variants
-        for start in range(0, total, self.most_rows):
-            places = np.arange(start, min(start + self.most_rows, total))
+        size = self.most_rows
+        if not self.feed.engine.compiles_shapes:  # batches of one size, so that the last one is no small rest
+            size = -(-total // -(-total // size))
+        for start in range(0, total, size):
+            places = np.arange(start, min(start + size, total))
             yield Rows(*np.divmod(places, n_variants))
             if n_variants > 1:
                 self.tell((places[-1] + 1) / total)

@@ -255,8 +255,9 @@ class TorchEngine:
             around.enter_context(replay.put_in())
             seen: dict[str, list[_Seen]] = {}
             around.enter_context(self._hooks([wanted] if wanted and shown is None else [], seen, under_way, copied=False))
-            watch = around.enter_context(LogitWatch())
-            output = self._output_of(x.requires_grad_(layer is None).clone(), lengths)
+            x.requires_grad_(layer is None)
+            with LogitWatch() as watch:
+                output = self._output_of(x.clone(), lengths)
             found = {address: [value.tensor for value in values] for address, values in seen.items()}
             found |= {f"{wanted}{ending}": calls for ending, calls in replay.states.items()}
             score, through, logits = torch_gradient.score_of(output, target, len(lengths), watch, found)
@@ -338,8 +339,9 @@ class TorchEngine:
             if asked:
                 _without_nested_tensors(self._module)
             weights = around.enter_context(torch_attention.watching(asked))
-            watch = around.enter_context(LogitWatch()) if logits else None
-            output = self._output_of(self._to_tensor(batch), lengths)
+            watch = LogitWatch() if logits else None
+            with contextlib.nullcontext() if watch is None else watch:
+                output = self._output_of(self._to_tensor(batch), lengths)
             tensors = list(_tensors(output).values())
             if not tensors:
                 raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
