@@ -96,6 +96,17 @@ class Feed:
             return found
         return dataclasses.replace(found, gradients={"": [layouts.from_model(found.gradients[""][0], self.layout)]})
 
+    def filled(self, n_rows: int, most: int) -> np.ndarray:
+        """The places of the rows of a batch; where shapes are compiled, filled up with the last one so that there are few shapes.
+
+        Parameters
+        ----------
+        most : int
+            The rows of a full batch.
+        """
+        size = n_rows if not self.engine.compiles_shapes else min(most, 1 << (n_rows - 1).bit_length())
+        return np.minimum(np.arange(max(size, n_rows)), n_rows - 1)
+
     @contextmanager
     def _explaining(self, values: np.ndarray) -> Iterator[None]:
         """Say what is wrong with the data where the model refuses them."""

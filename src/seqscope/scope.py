@@ -545,7 +545,8 @@ class Scope:
             gradients `gap`, how far the sum is from the change of the score, as a share of it.
         Dataset, of class activation maps
             `native` on the layer's clock, and `map` (sample, time) on the input's: each step of the layer spread over the input steps that
-            it sees, most on their centre.
+            it sees, most on their centre. Where the layer has a clock of its own, `native` has the dim `step` with what each sees,
+            `time_centre`, `time_start`, `time_end`; else both are the same.
 
         Raises
         ------

@@ -87,6 +87,10 @@ class Run:
     seed : int
     baseline : function of (samples, which)
     n_baselines : int
+    channels : sequence or None
+        The channels' names.
+    spreading : array (layer step, input step) or None
+        How much each input step takes of each step of the layer; None: the layer is on the input's clock.
     tell : function of a share
         Told how far the work on these sequences is, from 0 to 1, as rows are asked for.
     reports : dict of arrays
@@ -164,7 +168,7 @@ class Run:
         ModelError
             A score or a derivative is not a number.
         """
-        n, filled = len(x), self._filled(rows.sample)
+        n, filled = len(x), self.feed.filled(len(rows.sample), self.most_rows)
         score = self.score.take(rows.sample[filled]) if isinstance(self.score, Score) else self.score
         native = None if value is None else self.place.undone(value[filled])
         found = self.feed.gradient(x[filled], score, self.place.layer, replace=native)
@@ -188,7 +192,7 @@ class Run:
         value : array (row, ...), optional
             What the layer gives in this pass.
         """
-        n, filled = len(x), self._filled(rows.sample)
+        n, filled = len(x), self.feed.filled(len(rows.sample), self.most_rows)
         native = None if value is None else self.place.undone(value[filled])
         instead = None if native is None else {str(self.place.layer): lambda *_, **__: native}
         if isinstance(self.score, Score):
@@ -215,7 +219,7 @@ class Run:
 
     def values(self, x: np.ndarray, rows: Rows) -> np.ndarray:
         """What the layer gives for these rows, in canonical order."""
-        n, filled = len(x), self._filled(rows.sample)
+        n, filled = len(x), self.feed.filled(len(rows.sample), self.most_rows)
         forward = self.feed.forward(x[filled], [self.place.capture])
         ending = "[h]" if self.place.is_recurrent else ""
         calls = {address: calls for address, calls in forward.captured.items() if address.endswith(ending)}
@@ -224,12 +228,6 @@ class Run:
         return self.place.read(calls, len(filled))[:n]
 
     # Its own
-
-    def _filled(self, rows: np.ndarray) -> np.ndarray:
-        """The rows of a batch; where shapes are compiled, filled up with the last so that there are few shapes."""
-        n = len(rows)
-        size = n if not self.feed.engine.compiles_shapes else min(self.most_rows, 1 << (n - 1).bit_length())
-        return np.minimum(np.arange(max(size, n)), n - 1)
 
     def _report(self, name: str, values: np.ndarray, rows: Rows) -> None:
         if name not in self.reports:

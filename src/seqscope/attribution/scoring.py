@@ -129,10 +129,7 @@ class Scoring:
             return Score(self.positions[rows], score.time, score.dims)
         n_steps = 1
         if self.all_steps or self.positions is None:
-            logits = [feed.forward(x[start : start + _ROWS], logits=True).output for start in range(0, len(x), _ROWS)]
-            axes = [score.dims.index(dim) for dim in (SAMPLE, *([TIME] if score.time is not None else []))]
-            parts = [np.moveaxis(part, axes, range(len(axes))).reshape(*(part.shape[axis] for axis in axes), -1) for part in logits]
-            found = np.concatenate(parts)
+            found = np.concatenate([_by_row(feed, x[start : start + _ROWS], score) for start in range(0, len(x), _ROWS)])
             finite = np.isfinite(found).reshape(len(found), -1).all(1)
             if not finite.all():
                 raise ModelError(
@@ -146,6 +143,14 @@ class Scoring:
             positions = chosen.argmax(-1) if self.positions is None else self.positions[rows][here]
             return Score(positions, steps if score.time is not None else None, score.dims)
         return score
+
+
+def _by_row(feed: Feed, x: np.ndarray, score: Score) -> np.ndarray:
+    """All outputs of some sequences, (sample, output), or (sample, time, output) where they have steps."""
+    output = feed.forward(x[feed.filled(len(x), _ROWS)], logits=True).output
+    axes = [score.dims.index(dim) for dim in (SAMPLE, *([TIME] if score.time is not None else []))]
+    ordered = np.moveaxis(output, axes, range(len(axes)))[: len(x)]
+    return ordered.reshape(*ordered.shape[: len(axes)], -1)
 
 
 def scoring_for(target: Any, specimen: Specimen, feed: Feed, sequences: Sequences, names: Sequence[Hashable] | None) -> Scoring:
