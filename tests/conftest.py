@@ -15,6 +15,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent))  # reference.py and tolerances.py, under any import mode
 
 os.environ.setdefault("KERAS_BACKEND", "torch")  # the others run in processes of their own
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests begin
 torch.set_num_threads(1)
 
 # No test asserts a time, and a run that failed can be repeated.

@@ -128,7 +128,7 @@ def test_demo_in_keras_writes_the_same_page(tmp_path):
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "96.8 %" in page
     assert "japanese_vowels(&#39;keras&#39;)" in page
-    assert len(list(tmp_path.glob("*.png"))) == 4
+    assert len(list(tmp_path.glob("*.png"))) == 5
 
 
 def test_demo_in_a_framework_that_is_not_there(tmp_path):
