@@ -40,11 +40,6 @@ class Score:
         """What to capture to see it: `Engine.forward` takes names without places."""
         return self.address.partition("[")[0]
 
-    @property
-    def state(self) -> str:
-        """The state that it is one of; "" where it is none."""
-        return self.address.rpartition("[")[2].rstrip("]") if " (" in self.address else ""
-
     def take(self, rows: np.ndarray) -> Score:
         """The scores of some rows, in this order."""
         return replace(self, position=self.position[rows], time=None if self.time is None else self.time[rows])
