@@ -32,6 +32,10 @@ TAP = "tap"
 PROJECTION = "projection"
 HEAD, QUERY, KEY = "head", "query", "key"
 STREAM = "stream"
+RESTART, ITERATION = "restart", "iteration"
+WINDOW, RANK = "window", "rank"
+GATE, COMPONENT = "gate", "component"
+REAL_TIME = "real_time"  # of real sequences beside a made one, whose `time` is its own
 
 TIME_START, TIME_END = "time_start", "time_end"
 TIME_CENTRE = "time_centre"  # of the steps of a layer, where `time` is the input's own
@@ -60,6 +64,13 @@ LONG_NAMES = {
     QUERY: "Query",
     KEY: "Key",
     STREAM: "Stream",
+    RESTART: "Restart",
+    ITERATION: "Iteration",
+    WINDOW: "Window",
+    RANK: "Rank",
+    GATE: "Gate",
+    COMPONENT: "Component",
+    REAL_TIME: "Time Step",
 }
 
 # What the states of a recurrent layer are called in full.
@@ -295,18 +306,19 @@ def map_result(
     on_time: np.ndarray,
     on_input_clock: bool,
     *,
+    long_name: str,
     fields: Mapping[int, Field] | None,
     samples: SampleAxis,
     clock: Clock,
     coords: Mapping[str, Any],
     attrs: Mapping[str, Any],
 ) -> xr.Dataset:
-    """Label a class activation map: `map` (sample, time) on the input's clock, `native` on the layer's.
+    """Label a map along time, such as a class activation map: `map` (sample, time) on the input's clock, `native` on the layer's.
 
     Where that is its own, `native` has the dim `step`, and what each step sees as `time_centre`, `time_start` and `time_end`.
     """
     whole = result(
-        on_time, (SAMPLE, TIME), name="map", samples=samples, clock=clock, coords=coords, attrs={"long_name": "Class activation map"}
+        on_time, (SAMPLE, TIME), name="map", samples=samples, clock=clock, coords=coords, attrs={"long_name": long_name}
     )
     if on_input_clock:
         of_layer = whole.copy(data=native[0] if samples.single else native)
@@ -314,7 +326,7 @@ def map_result(
         steps = step_coords(fields, native.shape[1], clock, samples) if fields is not None else {}
         placed = {TIME_CENTRE if name == TIME else name: variable for name, variable in steps.items()}
         of_layer = result(native, (SAMPLE, STEP), name="native", samples=samples, clock=clock, coords=placed | dict(coords))
-    said = {"long_name": "Class activation map, on the layer's own clock"}
+    said = {"long_name": f"{long_name}, on the layer's own clock"}
     return xr.Dataset({"map": whole, "native": of_layer.assign_attrs(said)}, attrs=attributes(attrs))
 
 
@@ -380,6 +392,20 @@ def parts_result(
     if STEP in sizes and fields is not None:
         coords |= step_coords(fields, sizes[STEP], clock, samples)
     return xr.Dataset(variables, coords=coords, attrs=attributes(attrs))
+
+
+def figures_result(figures: Mapping[str, Part], *, coords: Mapping[str, Any], attrs: Mapping[str, Any]) -> xr.Dataset:
+    """Label figures that were made of a layer's values, each with its dims and what it is called in full.
+
+    Parameters
+    ----------
+    coords : dict
+        What goes into a coordinate; dims that have none are numbered from 0.
+    """
+    made = {name: xr.Variable(dims, values, {"long_name": long_name}) for name, (dims, values, long_name) in figures.items()}
+    sizes = {dim: size for variable in made.values() for dim, size in variable.sizes.items()}
+    numbers = {dim: xr.Variable(dim, np.arange(size), {"long_name": LONG_NAMES.get(str(dim), dim)}) for dim, size in sizes.items()}
+    return xr.Dataset(made, coords=numbers | dict(coords), attrs=attributes(attrs))
 
 
 def tree(arrays: Mapping[str, xr.DataArray] | Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> xr.DataTree:

@@ -28,12 +28,15 @@ class Score:
         The axes of the value in the order in which the engine has them: `sample`, `time` (its own clock), and at most one more.
     address : str
         "" for the model's output, else what `Engine.forward` captures it under: "conv", "branch[0]", "lstm (states)[c]".
+    margin : bool
+        Whether it is how far the number lies above the largest of the others that it was picked out of.
     """
 
     position: np.ndarray
     time: np.ndarray | None = None
     dims: tuple[str, ...] = (SAMPLE, "unit")
     address: str = ""
+    margin: bool = False
 
     @property
     def capture(self) -> str:
@@ -47,13 +50,22 @@ class Score:
     def of(self, value: np.ndarray) -> np.ndarray:
         """The scores in a value, (row,)."""
         self.check(value.shape, len(self.position))
-        return np.asarray(value[self.places(np.arange(len(self.position)), self.position, self.time)])
+        picked = np.asarray(value[self.places(np.arange(len(self.position)), self.position, self.time)])
+        if not self.margin:
+            return picked
+        others = self.all_of(value).copy()
+        others[np.arange(len(others)), self.position] = -np.inf
+        return np.asarray(picked - others.max(1))
+
+    @property
+    def in_order(self) -> tuple[int, ...]:
+        """The axes of the value in the order `sample`, `time`, what the number is picked along."""
+        first = [dim for dim in (SAMPLE, TIME) if dim in self.dims]
+        return tuple(self.dims.index(dim) for dim in (*first, *(dim for dim in self.dims if dim not in first)))
 
     def all_of(self, value: np.ndarray) -> np.ndarray:
         """What each row's number was picked out of at its step, (row, output)."""
-        first = [dim for dim in (SAMPLE, TIME) if dim in self.dims]
-        order = [self.dims.index(dim) for dim in (*first, *(dim for dim in self.dims if dim not in first))]
-        by_row = value.transpose(order)
+        by_row = value.transpose(self.in_order)
         if self.time is not None and TIME in self.dims:
             by_row = by_row[np.arange(len(by_row)), self.time]
         return by_row.reshape(len(by_row), -1)
