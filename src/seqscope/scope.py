@@ -10,7 +10,7 @@ from typing import Any
 
 import xarray as xr
 
-from seqscope import attention, labelled, layouts, memory
+from seqscope import ablation, attention, labelled, layouts, memory
 from seqscope.attribution.asked import asked_for
 from seqscope.attribution.labelling import reduced
 from seqscope.attribution.verb import attribute
@@ -20,6 +20,9 @@ from seqscope.engines.base import WEIGHTS, Engine, HasKernels, engine_for, open_
 from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
 from seqscope.kernels import convolution, spacing
 from seqscope.layers import Layers
+from seqscope.maximization.ascent import Effort
+from seqscope.maximization.asked import Asked
+from seqscope.maximization.verb import maximize
 from seqscope.randomness import state_kept
 from seqscope.receptive import Field
 from seqscope.selection import layer_of, select
@@ -322,6 +325,7 @@ class Scope:
         with _verb(lambda: self._describe("memory", X, layer)):
             part = one_recurrent(layer, self._engine)
             seen = see_states(self._specimen, X, (part,), batch_size=batch_size)
+            ablation.refuse_sum(self._specimen, part, seen.kind(part))
             return label_states(self._specimen, part, seen, memory.labelled_parts(seen, part, time), "memory")
 
     def memory_share(self, X: Any, layer: str | None = None, target: Any = None, *, batch_size: int | None = None) -> xr.Dataset:
@@ -361,6 +365,7 @@ class Scope:
         """
         with _verb(lambda: self._describe("memory_share", X, layer)):
             part = one_recurrent(layer, self._engine)
+            ablation.refuse_share(self._specimen, part)
             dense = memory.dense_layers(self._engine)
             seen = see_states(self._specimen, X, (part,), batch_size=batch_size, also=tuple(dense))
             names = self._outputs or seen.sequences.outputs
@@ -415,6 +420,7 @@ class Scope:
         True
         """
         with _verb(lambda: f"stream({batch_size!r}) of {self._engine.model_name}"):
+            ablation.refuse_stream(self._specimen)
             parts = recurrent_parts(states, self._engine)
             data = self._specimen.some_data() if check is None else self._specimen.take_in(check)
             if data is None:
@@ -513,7 +519,8 @@ class Scope:
         X : Sequences, or anything that `Sequences` takes
         method : str, or one of `seqscope.attribution`
             gradient, saliency, input_x_gradient, integrated_gradients, expected_gradients, smooth_grad; cam, grad_cam, grad_cam_pp,
-            layer_cam, score_cam; occlusion, feature_ablation; temporal_saliency_rescaling.
+            layer_cam, score_cam; occlusion, feature_ablation; temporal_saliency_rescaling; of models that end in a head of `seqscope.nn`
+            instances, attention_pooling.
         target : optional
             An output by position or name, one for all sequences or one for each; default: the predicted one. `seqscope.target` has
             outputs at a step, units, gates and cells. Or a function of what the model gives, as native tensors.
@@ -543,7 +550,7 @@ class Scope:
             In units of the score, for derivatives in units of the score for a unit of the input. With a dim `output_time` where the target
             is every step. NaN after the end of a sequence. Coordinates `target`, `predicted` and `score` of each sequence; of integrated
             gradients `gap`, how far the sum is from the change of the score, as a share of it.
-        Dataset, of class activation maps
+        Dataset, of class activation maps, and of what a head says of itself
             `native` on the layer's clock, and `map` (sample, time) on the input's: each step of the layer spread over the input steps that
             it sees, most on their centre. Where the layer has a clock of its own, `native` has the dim `step` with what each sees,
             `time_centre`, `time_start`, `time_end`; else both are the same.
@@ -569,6 +576,164 @@ class Scope:
             asked = asked_for(method, options, layer=layer, **more)
             found = attribute(self._specimen, X, target, asked, self._outputs, progress)
             return reduced(found, asked)
+
+    def maximize(
+        self,
+        target: Any,
+        *,
+        like: Any = None,
+        length: int | None = None,
+        objective: str | None = None,
+        parameterisation: str = "fourier",
+        restarts: int = 4,
+        steps: int = 300,
+        rate: float = 0.05,
+        total_variation: float = 0.2,
+        norm: float = 0.3,
+        jitter: int = 2,
+        scale: float = 0.05,
+        bounds: Any = None,
+        reach: float = 0.99,
+        n_real: int = 5,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> xr.Dataset:
+        """An input that a class or a unit asks for: activation maximization.
+
+        From random series, gradient ascent on the score (Adam, over several restarts in one batch) with what keeps the result readable:
+        slow changes before fast ones, penalties, bounds, and small moves in time while it goes. What one class alone asks for is seen by
+        the margin over the best other output: the score itself also rises with what all classes share.
+
+        Parameters
+        ----------
+        target : int, str, or one of `seqscope.target`
+            As in `attribute`; one, for all restarts.
+        like : Sequences, or anything that `Sequences` takes, optional
+            Real data: each channel's mean, standard deviation and extremes, which are the bounds; the real sequences that score highest;
+            how far outside the data the result lies. Default: channels of mean 0 and standard deviation 1, no bounds.
+        length : int, optional
+            Steps; default: the median of `like`.
+        objective : {"logit", "margin"}, optional
+            What is raised: the score, or how far it lies above the best other output. Default: the margin where outputs compete, which is
+            where there are several that do not end in sigmoids.
+        parameterisation : {"fourier", "components", "raw"}
+            What is searched in: Fourier coefficients weighed with 1/f; principal components of `like`; the values themselves.
+        restarts : int
+            Random beginnings.
+        steps : int
+            Iterations at most. The ascent ends sooner where hardly anything is gained any more.
+        rate : float
+            Adam's step, in standard deviations of the channels.
+        total_variation, norm : float
+            What is paid for a mean change of one standard deviation from step to step, and for a mean square of 1: as a share of what
+            the score would gain, by its first slope, if all values moved by a standard deviation.
+        jitter : int
+            Steps by which the series is moved in time at each iteration, at most; none during the last fifth.
+        scale : float
+            The share by which its time axis is stretched or pressed together, at most.
+        bounds : (low, high), optional
+            Each a number, or an array (channel); default: the extremes of `like`.
+        reach : float
+            The probability that each restart is to have, where outputs are or become probabilities; of other scores, each is to have that
+            of the best real sequence. One that falls short is driven on with a quarter of the penalties, up to three times, then warned of.
+        n_real : int
+            Real sequences that are shown.
+        seed : int
+        progress : bool, optional
+            Whether to show a bar; default: where standard error is a terminal and the work is long.
+
+        Returns
+        -------
+        Dataset
+            `input` (restart, time, channel) in the units of the data; `score` and, where there are other outputs, `margin` (restart,
+            iteration), of the series as it was jittered, the last as it is; `probability`, `reached` (restart); `diversity` (restart): mean
+            distance from the other restarts. With `like`: `distance` (restart) from the nearest real sequence, which `nearest` names;
+            `real_input` (rank, real_time, channel), those that score highest, with `real_score`, `real_margin`, `real_sample`, `real_label`
+            (rank). Distances are root mean square differences of standardised series, all brought to one length, in units of the median
+            distance of a real sequence from the nearest other one (attribute `own_distance`, in standard deviations).
+
+        Raises
+        ------
+        UnsupportedError
+            The model has no derivatives, takes tokens, or no derivative of the target reaches the input.
+        DataError
+            There is no such output or unit, or an option that can't be; `like` does not fit the model.
+        LayerError, ModelError
+
+        Notes
+        -----
+        Erhan, Bengio, Courville and Vincent 2009, "Visualizing higher-layer features of a deep network"; Simonyan, Vedaldi and Zisserman
+        2014; for the parameterisation and the jitter Olah, Mordvintsev and Schubert 2017, "Feature Visualization".
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("train")
+        >>> found = sq.Scope(sq.zoo.japanese_vowels()).maximize("3", like=X, restarts=2, steps=60)
+        >>> found.input.sizes, found.attrs["objective"], bool((found.probability > 0.99).all())
+        (Frozen({'restart': 2, 'time': 15, 'channel': 12}), 'margin', True)
+        """
+        with _verb(lambda: f"maximize({target!s}) of {self._engine.model_name}"):
+            effort = Effort(steps, rate, total_variation, norm, jitter, scale)
+            asked = Asked(length, objective, parameterisation, bounds, restarts, seed, reach, n_real, effort)
+            return maximize(self._specimen, target, like, asked, self._outputs, progress)
+
+    @contextmanager
+    def ablate(self, layer: str, units: Any, *, value: Any = "zero", reference: Any = None) -> Iterator[Scope]:
+        """Switch units of a layer off, or clamp them: a context in which the scope's verbs see the model without them.
+
+        A unit of a recurrent layer has its hidden state h held at every step: neither the layer behind it nor its own recurrence sees
+        what the unit would have given (the gates and c are still computed; the initial state stays the model's own). Of any other layer
+        the value is replaced once it is computed. A stack's name means its last layer. Derivatives are those of the model with these
+        units as constants.
+
+        Parameters
+        ----------
+        layer : str
+            Its name.
+        units : int, sequence of int, slice, or bool array (unit,)
+            Positions; of a bidirectional layer the forward units come first.
+        value : "zero", "mean", number, or array with one for each of the units
+            At what they are held. "mean": each at its mean over all steps of `reference`, with nothing held. A DataArray (unit) goes by
+            its `unit` coordinate.
+        reference : optional
+            The data of "mean".
+
+        Yields
+        ------
+        Scope
+            This one. Contexts can be nested: units add up, and of one that is held twice the inner value counts. Results say what was
+            held, in the attribute `ablated`. Meanwhile other threads that use this scope see the units held as well; other scopes on
+            the same model, and the model itself, do not.
+
+        Raises
+        ------
+        UnsupportedError
+            The layer's recurrence is not known, so that it can't be stepped through. Inside: the model can't be streamed.
+        LayerError, DataError, ModelError
+
+        Notes
+        -----
+        Morcos, Barrett, Rabinowitz and Botvinick 2018, "On the importance of single directions for generalization", has both values.
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("test")
+        >>> scope = sq.Scope(sq.zoo.japanese_vowels())
+        >>> with scope.ablate("lstm", [3, 17], value="mean", reference=X) as ablated:
+        ...     lost = scope.predict(X)
+        >>> lost.attrs["ablated"], bool((lost.idxmax("output") == y).mean() > 0.8)
+        ('lstm: 3, 17 at values of their own', True)
+        """
+        with _verb(lambda: f"ablate({layer!r}, {units!r}) of {self._engine.model_name}"):
+            held = ablation.held_units(self._specimen, layer, units, value, reference)
+        before = self._specimen
+        self._specimen = before.holding(held)
+        try:
+            yield self
+        finally:
+            self._specimen = before
 
     def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
         """The kernels of a convolution: what each filter weighs each channel with, step by step.

@@ -17,7 +17,9 @@ from keras import ops
 
 from seqscope.engines import keras_kinds
 from seqscope.engines.base import BACKWARD, FORWARD, STATES, WEIGHTS, Gradient
+from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.keras_backends import Backend, Body, Shape
+from seqscope.engines.keras_holds import key_of, refuse_missing
 from seqscope.engines.keras_layers import Described
 from seqscope.engines.keras_logits import LogitWatch
 from seqscope.engines.keras_pass import Compiled, Job, Passes, Traced, scores_of, tensors_in
@@ -120,6 +122,8 @@ class Fed:
         Of a `Score`.
     put
         What the layer gives in place of its own value.
+    held
+        What is held, for each layer.
     """
 
     batch: Any
@@ -127,11 +131,12 @@ class Fed:
     position: Any = None
     time: Any = None
     put: Any = None
+    held: Any = None
 
     @property
     def more(self) -> dict[str, Any]:
         """All but the batch, as far as there is any: tensors, so that others need no new function."""
-        named = {"lengths": self.lengths, "position": self.position, "time": self.time, "put": self.put}
+        named = {"lengths": self.lengths, "position": self.position, "time": self.time, "put": self.put, "held": self.held}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 
@@ -156,6 +161,8 @@ class Derivative:
         None: the derivative is that at the input.
     careful : frozenset of str
         The recurrent layers whose states have to come from their own cells.
+    held : dict of Hold
+        Units that are held.
     """
 
     def __init__(
@@ -167,6 +174,7 @@ class Derivative:
         target: Score | Callable[[Any], Any],
         place: Place | None,
         careful: frozenset[str],
+        held: Held = NOTHING_HELD,
     ) -> None:
         self._passes, self._backend, self._described, self._variables = passes, backend, described, variables
         self._target, self._place = target, place
@@ -175,7 +183,7 @@ class Derivative:
             (target.capture,) if isinstance(target, Score) and self._address else ()
         )
         nudged = set() if place is None else {place.holder}
-        self._job = Job(tuple(dict.fromkeys(wanted)), careful=careful - nudged)
+        self._job = Job(tuple(dict.fromkeys(wanted)), careful=careful - nudged, held=held)
 
     def __call__(self, fed: Fed, free: Shape | None, to_array: Callable[[Any], np.ndarray]) -> Gradient:
         """Run once.
@@ -191,7 +199,8 @@ class Derivative:
         """
         place = None if self._place is None else (self._place.name, self._place.state)
         kind = (tuple(sorted(fed.more)), str(fed.batch.dtype), len(fed.batch.shape))
-        key = ("gradient", self._kind_of_target, place, self._job.careful, kind, free, tuple(map(id, self._variables)))
+        said = (self._kind_of_target, place, self._job.careful, key_of(self._job.held))
+        key = ("gradient", said, kind, free, tuple(map(id, self._variables)))
 
         def make() -> Compiled[_Notes]:
             notes = _Notes()
@@ -215,7 +224,7 @@ class Derivative:
         target = self._target
         if not isinstance(target, Score):
             return id(target)
-        return target.address, tuple(dim if dim in (SAMPLE, TIME) else "" for dim in target.dims)
+        return target.address, tuple(dim if dim in (SAMPLE, TIME) else "" for dim in target.dims), target.margin
 
     def _body(self, notes: _Notes) -> Body:
         def body(values: list[Any], batch: Any, more: dict[str, Any]) -> Any:
@@ -234,11 +243,12 @@ class Derivative:
     def _scored(self, values: list[Any], batch: Any, more: dict[str, Any], put: Any, mark: Any, notes: _Notes) -> tuple[Any, Any]:
         """The scores of a pass, and what else is wanted of it."""
         marked: list[str] = []
-        watch = self._watch(more["lengths"], put, partial(_marked, mark, marked))
+        watch = self._watch(more, put, partial(_marked, mark, marked))
         logits = LogitWatch(self._described.objects.values())
         with self._passes.stateless(self._described, self._variables, values):
             with logits.watching(), watching(watch):
                 given = self._passes.call(self._passes.model, batch, more["lengths"])
+            refuse_missing(self._job.held, watch.ran)
             if watch.unfit:
                 raise ModelError(watch.unfit[0])
             ways, shown = self._values(watch, marked if put is None else [""])
@@ -253,13 +263,14 @@ class Derivative:
                     value, through = logits.before(value) or (value, "")
                     output = [value]
                 self._target.check(tuple(value.shape), len(self._target.position) if n_rows is None else n_rows)
-                scores, shape = _picked(value, self._target.dims, more["position"], more.get("time")), ops.shape(value)
+                pick = _margin if self._target.margin else _picked
+                scores, shape = pick(value, self._target.dims, more["position"], more.get("time")), ops.shape(value)
         notes.through, notes.order = through, tuple(ways)
         return scores, {"values": shown, "shape": [ops.convert_to_tensor(size, dtype="int32") for size in shape], "output": output}
 
-    def _watch(self, lengths: Any, put: Any, marked: Callable[[str, Any], Any]) -> Watch:
+    def _watch(self, more: dict[str, Any], put: Any, marked: Callable[[str, Any], Any]) -> Watch:
         """What is looked at and what is changed in the pass."""
-        watch = self._passes.watch(self._job, self._described, lengths)
+        watch = self._passes.watch(self._job, self._described, more["lengths"], more.get("held"))
         watch.apart = True
         if self._place is not None and put is not None:
             watch.put = {self._place.holder: put}
@@ -365,3 +376,17 @@ def _picked(value: Any, dims: Sequence[str], position: Any, time: Any) -> Any:
         place = place * size + ops.maximum(ops.minimum(at, size - 1), 0)
     rows = ops.reshape(value, (sizes[0], -1))
     return ops.squeeze(ops.take_along_axis(rows, place[:, None], axis=1), axis=1)
+
+
+
+def _margin(value: Any, dims: Sequence[str], position: Any, time: Any) -> Any:
+    """How far each row's number lies above the largest of the others at its step."""
+    along = next(axis for axis, dim in enumerate(dims) if dim not in (SAMPLE, TIME))
+    size = value.shape[along] or ops.shape(value)[along]
+    steps = (dims.index(TIME),) if TIME in dims else ()
+    others = ops.transpose(value, (dims.index(SAMPLE), *steps, along))
+    if steps:
+        at = ops.where(time < 0, time + ops.shape(others)[1], time)
+        others = ops.squeeze(ops.take_along_axis(others, ops.repeat(at[:, None, None], size, axis=2), axis=1), axis=1)
+    own = ops.cast(ops.one_hot(position, size), "bool")
+    return _picked(value, dims, position, time) - ops.max(ops.where(own, ops.cast(-float("inf"), others.dtype), others), axis=1)

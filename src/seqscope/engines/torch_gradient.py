@@ -13,23 +13,20 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from seqscope import cells
 from seqscope.engines.base import BACKWARD, FORWARD
-from seqscope.engines.score import Score, Target, as_score, score_by_function
+from seqscope.engines.score import TIME, Score, Target, as_score, score_by_function
 from seqscope.engines.torch_cells import WITH_GRADIENTS, States, Tensor, weights_of
+from seqscope.engines.torch_holds import Holding, Place
 from seqscope.engines.torch_logits import LogitWatch, remember_unchanged
-from seqscope.engines.torch_recurrent import each, has_own_forward, has_states, initial_state, steps_of, turned
+from seqscope.engines.torch_recurrent import as_fed, each, has_own_forward, has_states, initial_state, steps_of, turned
 from seqscope.engines.torch_stack import alone, arguments, state_of
 from seqscope.errors import LayerError, ModelError, UnsupportedError
 
-# A layer: its name, the module that holds it, and its index where that is a stack.
-Place = tuple[str, nn.Module, int | None]
-
 
 class Replay:
-    """Layers as they run while derivatives are taken: with nudges in their values, or with states that can be differentiated.
+    """Layers as they run while derivatives are taken: with nudges in their values, with states that can be differentiated, or held.
 
     Parameters
     ----------
@@ -41,6 +38,8 @@ class Replay:
         What the layer gives in this pass in place of its own value.
     shown : tuple (name, module, index) or None
         The recurrent layer whose states are wanted.
+    holding : Holding
+        What is held: of recurrent layers h at every step, before it is nudged.
 
     Attributes
     ----------
@@ -51,8 +50,8 @@ class Replay:
         The wanted states, (sample, time, unit), by the ending of their address: "[backward][c]".
     """
 
-    def __init__(self, nudged: Place | None, state: str, replace: Tensor | None, shown: Place | None) -> None:
-        self._nudged, self._state, self._replace, self._shown = nudged, state, replace, shown
+    def __init__(self, nudged: Place | None, state: str, replace: Tensor | None, shown: Place | None, holding: Holding) -> None:
+        self._nudged, self._state, self._replace, self._shown, self._holding = nudged, state, replace, shown, holding
         self.nudges: dict[str, list[Tensor]] = {}
         self.values: dict[str, list[Tensor]] = {}
         self.states: dict[str, list[Tensor]] = {}
@@ -69,8 +68,8 @@ class Replay:
         with contextlib.ExitStack() as undo:
             if self._nudged is not None:
                 self._refuse_wrong_state(*self._nudged[:2])
-            by_module = {id(module): module for _, module, _ in (place for place in (self._nudged, self._shown) if place is not None)}
-            for module in by_module.values():
+            touched = [place[1] for place in (self._nudged, self._shown) if place is not None] + self._holding.recurrent
+            for module in {id(module): module for module in touched}.values():
                 if has_states(module):
                     vars(module)["forward"] = self._cell(module) if isinstance(module, nn.RNNCellBase) else self._stack(module)
                     undo.callback(vars(module).pop, "forward", None)
@@ -126,7 +125,8 @@ class Replay:
             rows = input if input.dim() == 2 else input[None]
             state = _by_name(weights, hx, rows)
             nudge = {self._state: self._new(state[self._state])} if nudged else {}
-            after = cells.step(weights, rows @ weights.input + weights.bias, state, WITH_GRADIENTS, nudge)
+            (clamp,) = self._holding.clamps(module, 0, [weights])
+            after = cells.step(weights, rows @ weights.input + weights.bias, state, WITH_GRADIENTS, nudge, clamp)
             if nudged:
                 self.values.setdefault("", []).append(after[self._state])
             if shown:
@@ -150,13 +150,20 @@ class Replay:
                 return value.squeeze(axis), each(final, lambda part: part[:, 0])
             finals = []
             for layer in range(module.num_layers):
-                wanted = self._is_nudged(module, layer) or self._is_shown(module, layer)
-                run = self._stepwise(module, layer) if wanted else alone(module, layer)
-                fed, final = run(fed, state_of(module, layer, hx))
+                state = state_of(module, layer, hx)
+                fed, final = self._run_of(module, layer, state)(fed, state)
                 finals.append(final)
             return fed, torch.cat(finals) if isinstance(finals[0], Tensor) else tuple(map(torch.cat, zip(*finals, strict=True)))
 
         return forward
+
+    def _run_of(self, module: Any, layer: int, state: Any) -> Callable[[Any, Any], Any]:
+        """How a layer of a stack is run: step by step only where it has to be."""
+        if self._is_nudged(module, layer) or self._is_shown(module, layer):
+            return self._stepwise(module, layer)
+        if not self._holding.holds(module, layer):
+            return alone(module, layer)
+        return self._holding.switched_off(module, layer, state) or self._stepwise(module, layer)
 
     def _stepwise(self, module: Any, layer: int) -> Callable[[Any, Any], Any]:
         """A layer of a stack, step by step."""
@@ -165,14 +172,15 @@ class Replay:
         def run(fed: Any, state: Any) -> tuple[Any, Any]:
             x, lengths = steps_of(fed, batch_first=module.batch_first)
             hidden, finals = [], []
-            for place, way in enumerate((FORWARD, BACKWARD) if module.bidirectional else ("",)):
-                weights = weights_of(module, layer, backward=way == BACKWARD)
+            by_way = {way: weights_of(module, layer, backward=way == BACKWARD) for way in _ways(module)}
+            clamps = self._holding.clamps(module, layer, list(by_way.values()))
+            for place, (way, weights) in enumerate(by_way.items()):
                 before = initial_state(weights, place, state, x)
                 nudge = {}
                 if nudged:
                     own = self._new(x.new_zeros(x.shape[1], len(x), before[self._state].shape[-1]), way)
                     nudge = {self._state: turned(own.transpose(0, 1), lengths, way)}
-                steps, last = _run(weights, turned(x, lengths, way), before, lengths, nudge)
+                steps, last = _run(weights, turned(x, lengths, way), before, lengths, nudge, clamps[place])
                 found = {name: turned(value, lengths, way) for name, value in steps.items()}
                 by_sample = {name: value.transpose(0, 1) for name, value in found.items()}
                 if nudged:
@@ -182,7 +190,7 @@ class Replay:
                 hidden.append(found["h"])
                 finals.append(last)
             final = tuple(torch.stack([one[name] for one in finals]) for name in finals[0])
-            return _as_fed(torch.cat(hidden, -1), fed, lengths, module), final if len(final) > 1 else final[0]
+            return as_fed(torch.cat(hidden, -1), fed, lengths, module), final if len(final) > 1 else final[0]
 
         return run
 
@@ -193,16 +201,18 @@ def _index(place: Place) -> int:
     return index if index is not None else getattr(module, "num_layers", 1) - 1
 
 
-def _as_fed(value: Tensor, fed: Any, lengths: Tensor | None, module: Any) -> Any:
-    """A value (time, sample, unit) in the form in which a layer was fed."""
-    if lengths is None:
-        return value.transpose(0, 1) if module.batch_first else value
-    data = pack_padded_sequence(value, lengths, enforce_sorted=False).data
-    return PackedSequence(data, fed.batch_sizes, fed.sorted_indices, fed.unsorted_indices)
+def _ways(module: Any) -> tuple[str, ...]:
+    """The directions of a recurrent module."""
+    return (FORWARD, BACKWARD) if module.bidirectional else ("",)
 
 
 def _run(
-    weights: cells.CellWeights, x: Tensor, state: States, lengths: Tensor | None, nudges: Mapping[str, Tensor]
+    weights: cells.CellWeights,
+    x: Tensor,
+    state: States,
+    lengths: Tensor | None,
+    nudges: Mapping[str, Tensor],
+    clamp: cells.Elementwise | None,
 ) -> tuple[States, States]:
     """Every state at every step, (time, sample, unit), and the last state."""
     now: States = dict(state)
@@ -210,7 +220,7 @@ def _run(
     pre = x @ weights.input + weights.bias
     for t, at_step in enumerate(pre.unbind(0)):
         with _unwatched():
-            after = cells.step(weights, at_step, now, WITH_GRADIENTS, {name: nudge[t] for name, nudge in nudges.items()})
+            after = cells.step(weights, at_step, now, WITH_GRADIENTS, {name: nudge[t] for name, nudge in nudges.items()}, clamp)
         kept.append(after)
         there = None if lengths is None else (t < lengths)[:, None].to(x.device)
         now = {name: after[name] if there is None else torch.where(there, after[name], now[name]) for name in now}
@@ -291,8 +301,14 @@ def _only(calls: Sequence[Tensor] | None, address: str) -> Tensor:
 def _picked(value: Tensor, score: Score) -> Tensor:
     """Each row's number."""
     score.check(tuple(value.shape), len(score.position))
-    index = [None if part is None else torch.as_tensor(part, device=value.device) for part in (score.position, score.time)]
-    return value[score.places(torch.arange(len(score.position), device=value.device), *index)]
+    position, time = (None if part is None else torch.as_tensor(part, device=value.device) for part in (score.position, score.time))
+    rows = torch.arange(len(score.position), device=value.device)
+    picked = value[score.places(rows, position, time)]
+    if not score.margin or position is None:
+        return picked
+    by_row = value.permute(score.in_order)
+    others = (by_row if time is None or TIME not in score.dims else by_row[rows, time]).reshape(len(rows), -1)
+    return picked - others.scatter(1, position[:, None], -torch.inf).amax(1)
 
 
 @contextlib.contextmanager

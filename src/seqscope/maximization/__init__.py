@@ -1,2 +1,4 @@
-"""Activation maximization: an input that a score asks for (Erhan, Bengio, Courville and Vincent 2009, "Visualizing higher-layer
-features of a deep network"), made readable for series."""
+"""Activation maximization: an input that a score asks for, made readable for series.
+
+Erhan, Bengio, Courville and Vincent 2009, "Visualizing higher-layer features of a deep network".
+"""

@@ -84,8 +84,9 @@ class Aim:
         score, margin = np.full(len(sequences), np.nan), np.full(len(sequences), np.nan)
         for batch in sequences.batches(_ROWS):
             rows = np.arange(len(sequences))[batch.rows]
-            each = self.scoring.of(self.feed, batch.values, rows * 0, sequences.samples[rows])
-            run = Run(self.feed, Place(), batch.values, each, sequences.samples[rows], _ROWS)
+            ids = sequences.samples[rows].tolist()
+            each = self.scoring.of(self.feed, batch.values, rows * 0, ids)
+            run = Run(self.feed, Place(), batch.values, each, ids, _ROWS)
             score[rows] = run.scores_at_x()
             if self.by_margin:
                 logits, here = run.reports["output"].copy(), np.arange(len(rows))
@@ -129,7 +130,7 @@ def aim_at(
     """
     if target is None or (isinstance(target, Output) and target.name is None):
         raise DataError("A target is needed: the position or name of an output, or one of seqscope.target.")
-    if isinstance(target, list | tuple | range) or getattr(target, "ndim", 0):
+    if isinstance(target, list | tuple | range) or getattr(target, "ndim", 0) > 0:
         raise DataError("Several targets were given: one is maximized at a time.")
     scoring = scoring_for(target, specimen, feed, sequences[[0]], names)
     if scoring.all_steps:
@@ -139,7 +140,7 @@ def aim_at(
         raise DataError(f"The margin is that over the other outputs, and {scoring.text} has none beside it: say objective='logit'.")
     by_margin = objective == "margin" or (objective is None and competing)
     blank = np.zeros((n_restarts, n_steps, sequences.n_channels or 1), sequences.dtype)
-    score = scoring.of(feed, blank, np.zeros(n_restarts, int), sequences.samples)
+    score = scoring.of(feed, blank, np.zeros(n_restarts, int), [])
     if isinstance(score, Score):
         score = replace(score, margin=by_margin)
     return Aim(feed, scoring, score, by_margin, competing, sequences.dtype)

@@ -67,7 +67,7 @@ class Range:
 
     def within(self, z: np.ndarray) -> np.ndarray:
         """Standardised series in the units of the data, cut off at the bounds."""
-        return np.clip(self.mean + self.spread * z, self.low, self.high)
+        return np.asarray(np.clip(self.mean + self.spread * z, self.low, self.high))
 
     def pull(self, slope: np.ndarray, z: np.ndarray) -> np.ndarray:
         """The derivative with respect to standardised series: none beyond a bound, but back."""

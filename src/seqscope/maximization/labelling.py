@@ -71,8 +71,9 @@ def label(made: Made, sequences: Sequences, specimen: Specimen) -> xr.Dataset:
     """Name the axes, and say what a reader needs to cite the arrays."""
     kind = made.aim.scoring.kind
     in_own = "median distance of a real sequence from the nearest other one" if made.real is not None else "standard deviation"
+    said = labelled.attributes({"long_name": f"Input for {made.aim.scoring.text}", "outputs": sequences.outputs})
     variables: dict[str, Any] = {
-        "input": ((RESTART, TIME, CHANNEL), made.input.astype(sequences.dtype), {"long_name": f"Input for {made.aim.scoring.text}"}),
+        "input": ((RESTART, TIME, CHANNEL), made.input.astype(sequences.dtype), said),
         "score": ((RESTART, ITERATION), made.score, {"long_name": f"Score ({kind})"}),
         "reached": (RESTART, made.reached, {"long_name": "Reached what it was to reach"}),
         "diversity": (RESTART, made.diversity, {"long_name": "Mean distance from the other restarts", "units": in_own}),
@@ -92,7 +93,7 @@ def label(made: Made, sequences: Sequences, specimen: Specimen) -> xr.Dataset:
         variables["distance"] = (RESTART, distance, {"long_name": "Distance from the nearest real sequence", "units": in_own})
         variables["nearest"] = (RESTART, sequences.samples[place], {"long_name": "Nearest real sequence"})
         variables |= _real_variables(made, sequences, kind)
-        coords |= {RANK: np.arange(len(variables["real_score"][1])), REAL_TIME: np.arange(variables["real"][1].shape[1])}
+        coords |= {RANK: np.arange(len(variables["real_score"][1])), REAL_TIME: np.arange(variables["real_input"][1].shape[1])}
     named = {name: xr.Variable(name, values, {"long_name": labelled.LONG_NAMES[name]}) for name, values in coords.items()}
     return xr.Dataset(variables, named, labelled.attributes(_attrs(made, specimen)))
 
@@ -107,7 +108,7 @@ def _real_variables(made: Made, sequences: Sequences, kind: str) -> dict[str, An
     for rank, row in enumerate(best):
         shown[rank, : sequences.lengths[row]] = flat.part(row)
     found = {
-        "real": ((RANK, REAL_TIME, CHANNEL), shown, {"long_name": "Real sequences that score highest"}),
+        "real_input": ((RANK, REAL_TIME, CHANNEL), shown, {"long_name": "Real sequences that score highest"}),
         "real_score": (RANK, real.score[best], {"long_name": f"Score ({kind})"}),
         "real_sample": (RANK, sequences.samples[best], {"long_name": "Sample"}),
     }

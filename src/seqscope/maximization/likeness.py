@@ -47,7 +47,7 @@ class Likeness:
         if len(rows) > most:
             rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
         flat = sequences.to_flat()
-        series = np.stack([_stretched(span.standardised(flat.part(row)), n_steps) for row in rows])
+        series = np.stack([_stretched(span.standardised(flat.part(row)), n_steps) for row in rows.tolist()])
         return cls(series, rows, _apart(series))
 
     def nearest(self, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -79,7 +79,7 @@ def _flat(series: np.ndarray) -> np.ndarray:
 def _apart(series: np.ndarray) -> float:
     if len(series) < 2:
         return float("nan")
-    nearest = NearestNeighbors(n_neighbors=2).fit(_flat(series)).kneighbors()[0][:, 0]
+    nearest = NearestNeighbors(n_neighbors=1).fit(_flat(series)).kneighbors()[0][:, 0]  # but itself
     different = nearest[nearest > 0]
     return float(np.median(different)) if len(different) else float("nan")
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 from seqscope import progress
 from seqscope.engines.base import HasGradients
-from seqscope.errors import DataError, UnsupportedError, quoted, warn
+from seqscope.errors import DataError, ModelError, UnsupportedError, quoted, warn
 from seqscope.feed import Feed
 from seqscope.maximization.aim import Aim, aim_at
 from seqscope.maximization.ascent import Ascent, Range
@@ -74,6 +74,7 @@ def _stage(specimen: Specimen, like: Any, length: int | None) -> tuple[Sequences
         if found is None or (length is None and fixed is None):
             raise DataError("How long the series is to be can't be told: say like=X, data that the model takes, or length=.")
         (sequences, feed), n_steps = found, length or int(fixed or 0)
+    feed.forward(next(sequences[[0]].batches(1)).values)  # says what is wrong where the model does not take the data at all
     if sequences.is_tokens:
         raise UnsupportedError("Tokens have no derivative, so that there is no way up for them: only models of series can be maximized.")
     if not specimen.once(("takes", n_steps), lambda: _takes(feed, sequences, n_steps)):
@@ -135,8 +136,8 @@ def _made(ascent: Ascent, aim: Aim, asked: Asked, span: Range, likeness: Likenes
         wanted = f"a probability of {asked.reach:g}" if aim.probability(x) is not None else "the score of the best real sequence"
         warn(
             f"{int((~there).sum())} of {len(x)} restarts do not reach {wanted} for {aim.scoring.text} (restart "
-            f"{quoted(map(str, np.flatnonzero(~there)))}), also driven on with smaller penalties: see `reached`. Take more steps, or smaller "
-            "penalties (norm=, total_variation=)."
+            f"{quoted(map(str, np.flatnonzero(~there)))}), also driven on with smaller penalties: see `reached`. Take more "
+            "steps, or smaller penalties (norm=, total_variation=)."
         )
     own = 1.0 if likeness is None or not np.isfinite(likeness.own) else likeness.own
     z = span.standardised(x)
@@ -158,10 +159,9 @@ def _made(ascent: Ascent, aim: Aim, asked: Asked, span: Range, likeness: Likenes
 
 
 def _takes(feed: Feed, sequences: Sequences, n_steps: int) -> bool:
-    """Whether the model runs on series of this length; where it does not take the data at all, that is said."""
-    feed.forward(next(sequences[[0]].batches(1)).values)
+    """Whether the model runs on series of this length."""
     try:
         feed.forward(np.zeros((1, n_steps, sequences.n_channels or 1), sequences.dtype))
-    except (DataError, UnsupportedError, ValueError):
+    except (DataError, ModelError):
         return False
     return True
