@@ -17,9 +17,11 @@ import matplotlib
 
 matplotlib.use("agg")
 import numpy as np
+import xarray as xr
 from keras import layers
 
 import seqscope as sq
+from seqscope.text import text_of
 
 TEXT = """
 The lamp on the pier went out at nine, and the boats came in by the sound of the bell. First came the small ones, low in the water
@@ -30,18 +32,9 @@ once more, and said what he had said every night for thirty years: that the sea 
 WINDOW = 24
 
 
-def one_hot(text: str, characters: list[str]) -> np.ndarray:
-    """(time, channel): 1 in the channel of each character."""
-    coded = np.zeros((len(text), len(characters)), np.float32)
-    coded[np.arange(len(text)), [characters.index(character) for character in text]] = 1.0
-    return coded
-
-
-def windows(text: str, characters: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Every stretch of `WINDOW` characters, and the one that follows it."""
-    coded = one_hot(text, characters)
-    starts = range(len(text) - WINDOW)
-    return np.stack([coded[start : start + WINDOW] for start in starts]), coded[WINDOW:]
+def as_array(X: sq.Sequences) -> np.ndarray:
+    """(sample, time, channel), as Keras takes it for training."""
+    return np.stack([x.values for x in X])
 
 
 def make(n_characters: int) -> keras.Model:
@@ -52,16 +45,17 @@ def make(n_characters: int) -> keras.Model:
     return model
 
 
-def check(scope: sq.Scope, model: keras.Model, X: np.ndarray) -> None:
+def check(scope: sq.Scope, model: keras.Model, X: sq.Sequences) -> None:
     """The last step is what the layer itself gives, and dropout is off."""
     hidden = scope.activations(X, "lstm")
-    own = keras.Model(model.inputs[0], model.get_layer("lstm").output).predict(X, verbose=0)
+    own = keras.Model(model.inputs[0], model.get_layer("lstm").output).predict(as_array(X), verbose=0)
     np.testing.assert_allclose(hidden.isel(time=-1), own, atol=1e-5)
     np.testing.assert_array_equal(hidden, scope.activations(X, "lstm"))
 
 
-def draw(scope: sq.Scope, text: str, x: np.ndarray, path: Path) -> None:
+def draw(scope: sq.Scope, x: xr.DataArray, path: Path) -> None:
     """The first ten hidden units under the characters that drive them."""
+    text = text_of(x)
     hidden = scope.activations(x, "lstm")
     ax = sq.plot.heatmap(hidden.isel(unit=slice(10)), title="First ten hidden units, character by character")
     ax.set_xticks(range(len(text)), [character if character != " " else "␣" for character in text], family="monospace")
@@ -76,19 +70,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("characters.png"), help="where to draw")
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
-    characters = sorted(set(TEXT))
-    X, following = windows(TEXT, characters)
-    model = make(len(characters))
-    history = model.fit(X, following, batch_size=16, epochs=options.epochs, validation_split=0.2, verbose=0).history
-    print(f"{len(X)} windows of {WINDOW} characters out of {len(characters)}; loss {history['loss'][0]:.2f} to {history['loss'][-1]:.2f}")
-    scope = sq.Scope(model, outputs=characters)
+    X = sq.Sequences.from_text(TEXT, window=WINDOW, stride=1)[:-1]  # the last window has no character behind it
+    following = sq.Sequences.from_text("".join(X.labels), characters=X.channels)
+    model = make(X.n_channels)
+    history = model.fit(as_array(X), following[0].values, batch_size=16, epochs=options.epochs, validation_split=0.2, verbose=0).history
+    print(f"{len(X)} windows of {WINDOW} characters out of {X.n_channels}; loss {history['loss'][0]:.2f} to {history['loss'][-1]:.2f}")
+    scope = sq.Scope(model)
     print(scope.layers)
     check(scope, model, X[:50])
     tree = scope.activations(X[:50])
     print("Values of every layer:", {name: dict(node.activations.sizes) for name, node in tree.children.items()})
     likeliest = scope.predict(X[0]).idxmax("output").item()
-    print(f"After {TEXT[:WINDOW]!r} the model expects {likeliest!r}.")
-    draw(scope, TEXT[:WINDOW], X[0], options.out)
+    print(f"After {text_of(X[0])!r} the model expects {likeliest!r}.")
+    draw(scope, X[0], options.out)
     print(f"Drawn in {options.out}")
 
 

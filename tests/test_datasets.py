@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -88,3 +90,28 @@ def test_a_part_that_does_not_exist_is_refused(said, words):
     with pytest.raises(DataError) as caught:
         datasets.japanese_vowels(said)
     assert words in str(caught.value)
+
+
+def test_shakespeare_is_two_plays_cut_before_the_last_act():
+    train, test = datasets.shakespeare(), datasets.shakespeare("test")
+    acts = [re.findall(r"^ACT (\w+)\.$", part, re.MULTILINE) for part in (train, test)]
+    assert acts == [["I", "II", "III", "IV"] * 2, ["V"] * 2]
+    assert (len(train), len(test)) == (181_892, 35_576)
+    assert "Beware the Ides of March." in train
+    assert "To-morrow, and to-morrow, and to-morrow,\nCreeps in this petty pace from day to day," in test
+    assert train.startswith("ACT I.\n\nSCENE I. Rome. A street.")
+    assert test.endswith("Whom we invite to see us crown'd at Scone.\n\n[Flourish. Exeunt.]\n")
+
+
+def test_shakespeare_has_no_character_that_its_training_part_does_not_have():
+    train, test = datasets.shakespeare("train"), datasets.shakespeare("test")
+    assert len(set(train)) == 68
+    assert set(test) < set(train)
+    assert (train + test).isascii()
+    for untidy in ("\r", "\t", " \n", "\n\n\n"):
+        assert untidy not in train + test
+
+
+def test_a_part_of_shakespeare_that_does_not_exist_is_refused():
+    with pytest.raises(DataError, match="Shakespeare has no part 'tests': the nearest is 'test'"):
+        datasets.shakespeare("tests")

@@ -8,6 +8,7 @@ from safetensors.torch import save_file
 
 import seqscope as sq
 from seqscope import errors, files
+from seqscope.text import text_of
 from seqscope.zoo.torch import JapaneseVowels
 
 
@@ -23,6 +24,13 @@ def hidden():
 @pytest.mark.parametrize(("name", "size"), [("japanese_vowels", 370), ("japanese_vowels:train", 270), ("japanese_vowels:test", 370)])
 def test_a_data_set_is_read_by_its_name(name, size):
     assert len(files.read_data(name)) == size
+
+
+def test_a_text_is_read_by_its_name_with_the_characters_of_the_network_that_reads_it():
+    X = files.read_data("shakespeare")
+    assert repr(X) == "Sequences: 36 sequences, 576 to 1000 steps, 68 channels"
+    assert "".join(text_of(x) for x in X) == sq.datasets.shakespeare("test")
+    assert "".join(X.channels) == sq.zoo.char_lstm().characters
 
 
 def test_npy_is_read_as_it_is(tmp_path):

@@ -40,7 +40,8 @@ def read_data(source: str) -> Any:
     Parameters
     ----------
     source : str
-        `japanese_vowels` (its test set; `japanese_vowels:train` for the other), or a `.npz`, `.npy` or `.csv` file.
+        `japanese_vowels` (its test set; `japanese_vowels:train` for the other), `shakespeare` (windows of 1,000 characters, one-hot), or
+        a `.npz`, `.npy` or `.csv` file.
 
     Returns
     -------
@@ -58,7 +59,7 @@ def read_data(source: str) -> Any:
     """
     name, _, part = source.partition(":")
     if name in datasets.__all__:
-        return getattr(datasets, name)(part or "test")[0]
+        return _text_data(part or "test") if name == "shakespeare" else getattr(datasets, name)(part or "test")[0]
     path = Path(source)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -71,6 +72,12 @@ def read_data(source: str) -> Any:
         raise DataError(f"The file '{path}': {error.message}") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, pd.errors.ParserError) as error:
         raise DataError(f"The file '{path}' can't be read as {path.suffix.lower()}: {error}") from error
+
+
+def _text_data(part: str) -> Sequences:
+    """Shakespeare as `zoo.char_lstm` takes it: its characters are those of the training part."""
+    text = datasets.shakespeare(part)  # type: ignore[arg-type]
+    return Sequences.from_text(text, characters=sorted(set(datasets.shakespeare())), window=1000)
 
 
 def _read_npy(path: Path) -> np.ndarray:

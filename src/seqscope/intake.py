@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -40,6 +41,7 @@ def take_in(data: Any, layout: str | None = None) -> Flat:
     """
     if isinstance(data, HasFlat):
         return data.to_flat()
+    _refuse_text(data)
     if isinstance(data, xr.Dataset | xr.DataTree):
         raise DataError(f"A {type(data).__name__} holds several arrays: give one of them, such as data['value'].")
     if isinstance(data, xr.DataArray):
@@ -51,6 +53,16 @@ def take_in(data: Any, layout: str | None = None) -> Flat:
     if isinstance(data, list | tuple):
         return _from_list(data)
     return _from_array(as_array(data), layout)
+
+
+def _refuse_text(data: Any) -> None:
+    """Name the call that takes text, whose alphabet has to be known."""
+    first = data[0] if isinstance(data, list | tuple) and len(data) else data
+    if isinstance(first, str):
+        raise DataError(
+            f"The data is text, {shorten(first, 40)!r}: give Sequences.from_text(text, characters=...), with the characters in the model's "
+            "order; a file has to be read first."
+        )
 
 
 def as_array(data: Any) -> np.ndarray:

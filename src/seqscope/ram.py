@@ -57,8 +57,11 @@ def in_words(size: float) -> str:
     return f"{size / 1000**power:.3g} {units[power]}"
 
 
-def check_fits(needed: int, what: str) -> None:
-    """Refuse a result that would not fit.
+_FEWER_RESULTS = "ask for fewer layers or fewer sequences at a time, or write them to disk as they come (that is what `record` is for)"
+
+
+def check_fits(needed: int, what: str, *, instead: str = _FEWER_RESULTS) -> None:
+    """Refuse what would not fit, and say what to do instead.
 
     Raises
     ------
@@ -68,6 +71,5 @@ def check_fits(needed: int, what: str) -> None:
     there = available()
     if there is not None and needed > there:
         raise TooLargeError(
-            f"{what[0].upper()}{what[1:]} would take {in_words(needed)} and {in_words(there)} of memory are free: ask for fewer layers "
-            "or fewer sequences at a time, or write them to disk as they come (that is what `record` is for)."
+            f"{what[0].upper()}{what[1:]} would take {in_words(needed)} and {in_words(there)} of memory are free: {instead}."
         )

@@ -15,6 +15,7 @@ from seqscope.clock import Clock
 from seqscope.errors import DataError, SampleError
 from seqscope.flat import Flat
 from seqscope.intake import as_array, take_in
+from seqscope.text import Encoding, as_text
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Sequences:
         A 3-D array (in `layout`), a list of 2-D arrays of different lengths, each (time, channel), one 2-D array (time, channel),
         a DataArray with dims among `sample`, `time`, `channel`, a pandas frame whose index tells the samples apart (and, on a
         second level, the time), or integer tokens (sample, time), or a list of them. A step at the end of a sequence that is NaN in
-        every channel is padding.
+        every channel is padding. Text is taken by `Sequences.from_text`.
     lengths : array (sample,), optional
         The number of steps of each sequence; what lies beyond is padding whatever its value.
     channels : sequence of str, optional
@@ -122,6 +123,68 @@ class Sequences:
         self.outputs: tuple[Hashable, ...] | None = None if known_outputs is None else tuple(known_outputs)
         self.clock = self._make_clock(flat.clock, time, rate, time_units)
         self._check_values()
+
+    @classmethod
+    def from_text(
+        cls,
+        text: str | Iterable[str],
+        *,
+        characters: str | Iterable[str] | None = None,
+        encoding: Encoding = "one_hot",
+        window: int | None = None,
+        stride: int | None = None,
+        remainder: bool = True,
+        unknown: str | None = None,
+        samples: Any = None,
+        labels: Any = None,
+        outputs: Iterable[Hashable] | None = None,
+    ) -> Self:
+        """Text by characters: whole, or in windows.
+
+        Parameters
+        ----------
+        text : str or list of str
+            A list is one sequence for each text, of different lengths.
+        characters : str or sequence of str, optional
+            The characters that the model knows, in its order; default: those of the text, sorted.
+        encoding : {"one_hot", "ids"}
+            (time, channel) of float32, 1 in the channel of each character, channels named by the characters; or whole numbers (time),
+            each a place in `characters`.
+        window : int, optional
+            Cut each text into windows of so many characters; default: whole texts.
+        stride : int, optional
+            The characters from the start of a window to that of the next; default: `window`. So window `i` of one text starts at character
+            `i * stride`. Windows that overlap share their memory.
+        remainder : bool
+            Whether what is left behind the last whole window of a text is kept, as a shorter sequence.
+        unknown : str, optional
+            One of `characters` that stands for any other; default: others are refused.
+        samples, labels, outputs
+            As of Sequences. By default the label of a window is the character that follows it ("" at the end of its text), and the outputs
+            are the characters: what a model that continues the text is asked for.
+
+        Returns
+        -------
+        Sequences
+            `seqscope.text.text_of` gives the text of one of them back.
+
+        Raises
+        ------
+        DataError
+            No text or an empty one, or a character that is not known (with its place).
+        TooLargeError
+            The text would not fit in memory, one-hot.
+
+        Examples
+        --------
+        >>> Sequences.from_text("to be, or not to be")
+        Sequences: one sequence, 19 steps, 8 channels
+        >>> X = Sequences.from_text("to be, or not to be", window=5, stride=1)
+        >>> X, X[0].channel.values.tolist(), X.labels[:3].tolist()
+        (Sequences: 15 sequences, 5 steps, 8 channels, [' ', ',', 'b', 'e', 'n', 'o', 'r', 't'], [',', ' ', 'o'])
+        """
+        data = as_text(text, characters=characters, encoding=encoding, window=window, stride=stride, remainder=remainder, unknown=unknown)
+        return cls(data, samples=samples, labels=labels, outputs=outputs)
 
     def to_flat(self) -> Flat:
         """The same in flat form, sharing memory: what data is made of when it is made from Sequences."""

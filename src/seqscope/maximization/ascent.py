@@ -237,9 +237,9 @@ def _moved(n_steps: int, effort: Effort, random: np.random.Generator) -> sparse.
     middle = (n_steps - 1) / 2
     wanted = np.clip((np.arange(n_steps) - middle) * (1 + stretch) + middle + shift, 0, n_steps - 1)
     left = np.minimum(wanted.astype(int), n_steps - 2)
-    share, steps = wanted - left, np.arange(n_steps)
-    entries = (np.concatenate([1 - share, share]), (np.concatenate([steps, steps]), np.concatenate([left, left + 1])))
-    return sparse.csr_array(entries, shape=(n_steps, n_steps))
+    share = wanted - left
+    weights, neighbours = np.stack([1 - share, share], axis=1), np.stack([left, left + 1], axis=1)
+    return sparse.csr_array((weights.ravel(), neighbours.ravel(), np.arange(0, 2 * n_steps + 1, 2)), shape=(n_steps, n_steps))
 
 
 def _applied(matrix: sparse.csr_array, series: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from seqscope.maximization.ascent import Range
 from seqscope.sequences import Sequences
@@ -58,6 +57,8 @@ class Likeness:
         series : array (restart, time, channel)
             Standardised.
         """
+        from sklearn.neighbors import NearestNeighbors
+
         found = NearestNeighbors(n_neighbors=1).fit(_flat(self.series))
         distance, place = found.kneighbors(_flat(series))
         return distance[:, 0] / self.own, self.rows[place[:, 0]]
@@ -77,6 +78,8 @@ def _flat(series: np.ndarray) -> np.ndarray:
 
 
 def _apart(series: np.ndarray) -> float:
+    from sklearn.neighbors import NearestNeighbors
+
     if len(series) < 2:
         return float("nan")
     nearest = NearestNeighbors(n_neighbors=1).fit(_flat(series)).kneighbors()[0][:, 0]  # but itself

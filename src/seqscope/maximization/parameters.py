@@ -10,7 +10,6 @@ from typing import Protocol
 
 import numpy as np
 from scipy import fft
-from sklearn.decomposition import PCA
 
 # Principal components at most.
 _MOST_COMPONENTS = 50
@@ -96,6 +95,8 @@ class Components:
     """
 
     def __init__(self, series: np.ndarray, seed: int) -> None:
+        from sklearn.decomposition import PCA
+
         flat = series.reshape(len(series), -1)
         count = min(_MOST_COMPONENTS, len(flat) - 1, flat.shape[1])
         found = PCA(count, svd_solver="randomized", random_state=seed).fit(flat)
