@@ -12,6 +12,7 @@ import numpy as np
 import reference as ref
 
 ENGINE = os.environ.get("SEQSCOPE_ENGINE", "torch")
+BACKEND = os.environ.get("KERAS_BACKEND", "torch") if ENGINE == "keras" else ENGINE
 CHANNELS, UNITS, OUTPUTS = 3, 5, 2
 GATES = {"lstm": 4, "gru": 3, "gru_before": 3, "rnn": 1}
 

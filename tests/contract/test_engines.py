@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 import seqscope as sq
-from contract_makers import CHANNELS, ENGINE, UNITS, convolution, recurrent
+from contract_makers import BACKEND, CHANNELS, ENGINE, UNITS, convolution, recurrent
 
 DTYPE = "float64" if ENGINE == "torch" else "float32"
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}[DTYPE]
@@ -16,7 +16,11 @@ CELLS = ["lstm", "gru", "rnn"] if ENGINE == "torch" else ["lstm", "gru", "gru_be
 LAYOUTS = ["NTC", "TNC"] if ENGINE == "torch" else ["NTC"]
 
 
-def data(lengths=(9, 4, 12, 4, 1, 7, 6)):
+# jax compiles every length anew; the longest is not the first, two are alike, and one is a single step.
+LENGTHS = (4, 6, 4, 1) if BACKEND == "jax" else (9, 4, 12, 4, 1, 7, 6)
+
+
+def data(lengths=LENGTHS):
     random = np.random.default_rng(5)
     return [random.standard_normal((length, CHANNELS)) for length in lengths]
 
@@ -38,7 +42,7 @@ def test_recurrent_layer_gives_every_step_though_its_model_reads_the_last(cell, 
         assert np.isnan(found["rnn"].activations[row, len(x) :]).all()
         near(found["fc"].activations[row], expected["fc"])
         near(outputs[row], expected["fc"])
-        near(scope.activations(x, "rnn"), expected["rnn"])
+        near(scope.activations(x)["rnn"].activations, expected["rnn"])
     assert found["rnn"].activations.dims == ("sample", "time", "unit")
     if both_ways:
         assert list(found["rnn"].direction.values) == ["forward"] * UNITS + ["backward"] * UNITS
@@ -47,7 +51,7 @@ def test_recurrent_layer_gives_every_step_though_its_model_reads_the_last(cell, 
 @pytest.mark.parametrize("options", [{}, {"padding": "same"}, {"padding": "causal"}, {"stride": 2}, {"dilation": 2}])
 def test_convolution_gives_its_equation_and_its_steps_lie_over_what_they_see(options):
     made = convolution(**options)
-    scope, X = sq.Scope(made.model), data((9, 12, 8, 9))
+    scope, X = sq.Scope(made.model), data((9, 12, 9) if BACKEND == "jax" else (9, 12, 8, 9))
     found = scope.activations(X, ["conv", "relu", "fc"])
     for row, x in enumerate(X):
         expected = made.expected(x)
@@ -59,7 +63,8 @@ def test_convolution_gives_its_equation_and_its_steps_lie_over_what_they_see(opt
     if options.get("padding") in ("same", "causal"):
         assert "step" not in found["conv"].dims
     else:
-        starts, ends = (scope.activations(X[1], "conv")[name].values for name in ("time_start", "time_end"))
+        conv = scope.activations(X[1], "conv")
+        starts, ends = (conv[name].values for name in ("time_start", "time_end"))
         stride, reach = options.get("stride", 1), 2 * options.get("dilation", 1)
         np.testing.assert_array_equal(starts, stride * np.arange(len(starts)))
         np.testing.assert_array_equal(ends, starts + reach)

@@ -839,8 +839,7 @@ def test_keras_masked_steps(cell, state, unroll):
         assert_near(given[there], expected[there])
 
 
-@pytest.mark.parametrize("merge", some("concat", "sum"))
-@pytest.mark.parametrize("sequences", some(False, True))
+@pytest.mark.parametrize(("sequences", "merge"), some((False, "concat"), (True, "sum")))
 @pytest.mark.parametrize(("cell", "state"), some(*KERAS_WHERE))
 def test_keras_both_directions(cell, state, sequences, merge):
     head = [kl.Lambda(lambda h: h[:, 2], name="middle")] if sequences else []

@@ -173,7 +173,7 @@ def test_the_other_implementation_and_dropout(kind):
     check_rnn(sequential(KINDS[kind](4, name="rnn", **options)))
 
 
-@pytest.mark.parametrize("size", some((64, 30), (1, 300)), ids=str)
+@pytest.mark.parametrize("size", some((64, 10), (1, 150)), ids=str)
 @pytest.mark.parametrize("kind", some(*KINDS))
 def test_sizes(kind, size):
     batch, steps = size
@@ -366,8 +366,16 @@ STACKS = {
 }
 
 
-@pytest.mark.parametrize("options", some({}, {"return_sequences": True}, {"go_backwards": True}, {"unroll": True}), ids=str)
-@pytest.mark.parametrize("cells", some(*STACKS.values()), ids=some(*STACKS.keys()))
+@pytest.mark.parametrize(
+    ("cells", "options"),
+    some(
+        (STACKS["lstm, gru"], {}),
+        (STACKS["lstm, gru"], {"return_sequences": True}),
+        (STACKS["lstm, gru"], {"unroll": True}),
+        (STACKS["gru, rnn, lstm"], {}),
+        (STACKS["gru, rnn, lstm"], {"go_backwards": True}),
+    ),
+)
 def test_stack_of_cells_in_an_rnn(cells, options):
     model = sequential(kl.RNN(cells(), name="rnn", **options), kl.Dense(2), steps=6 if "unroll" in options else None)
     X, scope = data(6, 6) if "unroll" in options else data(), sq.Scope(model)
@@ -377,7 +385,7 @@ def test_stack_of_cells_in_an_rnn(cells, options):
     assert set(whole.children) == {f"rnn.{place}" for place in range(len(expected))}
     for place, states in enumerate(expected):
         check(whole[f"rnn.{place}"].to_dataset(), states)
-        check(scope.states(X, f"rnn.{place}"), states)
+    check(scope.states(X, f"rnn.{place}"), states)
     assert_close(whole[f"rnn.{len(expected) - 1}"].h, scope.activations(X, "rnn"), "float32")
 
 
@@ -484,7 +492,7 @@ def test_everything_in_float64():
 @pytest.mark.parametrize(("policy", "dtype"), [("mixed_float16", "float16"), ("mixed_bfloat16", "bfloat16")])
 @pytest.mark.parametrize("kind", KINDS)
 def test_mixed_precision(kind, policy, dtype):
-    model, X = sequential(KINDS[kind](16, dtype=policy, name="rnn")), data(60, 60)
+    model, X = sequential(KINDS[kind](16, dtype=policy, name="rnn")), data(30, 30)
     check(sq.Scope(model).states(X, "rnn"), [ref.keras_layer(model.get_layer("rnn"), x) for x in X], dtype)
 
 

@@ -71,15 +71,16 @@ def check_state(array, expected, dtype):
 
 
 def check_layers(scope, module, X, given, dtype="float64", **starts):
-    """Every layer of a stack `rnn`, by its name and in the tree."""
+    """Every layer of a stack `rnn` in the tree, and one of them by its name."""
     expected = list(zip(*(ref.torch_stack(module, x, **starts) for x in X), strict=True))
     if len(expected) == 1:
         return check(scope.states(given, "rnn"), expected[0], dtype)
     whole = scope.states(given, "rnn")
     assert isinstance(whole, xr.DataTree)
     for place, layer in enumerate(expected):
-        check(scope.states(given, f"rnn.{place}"), layer, dtype)
         check(whole[f"rnn.{place}"].to_dataset(inherit=True), layer, dtype)
+    place = len(X) % len(expected)
+    check(scope.states(given, f"rnn.{place}"), expected[place], dtype)
 
 
 # All options, drawn
@@ -101,7 +102,7 @@ def nets(draw):
     return cell(channels, units, **options)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(rnn=nets(), batch=st.integers(1, 5), steps=st.integers(1, 20), dtype=st.sampled_from(["float32", "float64"]))
 def test_every_state_equals_the_equations(rnn, batch, steps, dtype):
     model = Last(rnn).to(getattr(torch, dtype)).eval()
@@ -109,7 +110,7 @@ def test_every_state_equals_the_equations(rnn, batch, steps, dtype):
     check_layers(sq.Scope(model), rnn, x, x if rnn.batch_first else x.transpose(1, 0, 2), dtype)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(rnn=nets(), lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6), dtype=st.sampled_from(["float32", "float64"]))
 def test_series_of_several_lengths_give_what_each_gives_alone(rnn, lengths, dtype):
     model = Last(rnn).to(getattr(torch, dtype)).eval()
@@ -136,13 +137,13 @@ def test_short_floats(cell, dtype):
     check(sq.Scope(model).states(x, "rnn"), [ref.torch_stack(model.rnn, one)[0] for one in as_fed], dtype)
 
 
-# Sizes: one long series, many short ones, wide layers
+# Sizes: one long series (of several blocks of 64 steps), many short ones, wide layers
 
 SIZES = {
-    "long": (1, 1000, 2, 9),
-    "long and wide": (1, 1000, 12, 100),
-    "two long": (2, 700, 3, 5),
-    "many": (64, 100, 3, 17),
+    "long": (1, 300, 2, 9),
+    "long and wide": (1, 200, 12, 100),
+    "two long": (2, 150, 3, 5),
+    "many": (64, 70, 3, 17),
     "very many, short": (700, 3, 3, 4),
     "one step each": (300, 1, 6, 9),
     "wide": (3, 20, 40, 256),
@@ -157,22 +158,23 @@ def test_sizes_of_every_kind(cell, size, dtype):
     model = make(cell, channels, units, dtype=getattr(torch, dtype))
     x = series(batch, steps, channels).astype(dtype)
     found = sq.Scope(model).states(x, "rnn")
-    some = sorted({0, 1 % batch, batch // 2, batch - 1})  # the reference is slow
+    some = sorted({0, batch // 2, batch - 1})  # the reference is slow
     check(found.isel(sample=some), [ref.torch_stack(model.rnn, x[row])[0] for row in some], dtype)
     assert found.sizes == {"sample": batch, "time": steps, "unit": units}
     assert all(np.isfinite(array).all() for array in found.values())
 
 
-@pytest.mark.parametrize("size", [(1, 1000, 2, 9), (64, 100, 3, 17)], ids=["long", "many"])
+@pytest.mark.parametrize("size", [(1, 300, 2, 9), (64, 70, 3, 17)], ids=["long", "many"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_sizes_of_stacks_that_run_both_ways(cell, size):
     batch, steps, channels, units = size
     options = {"proj_size": 4} if cell is nn.LSTM else {}
     model, x = make(cell, channels, units, num_layers=2, bidirectional=True, **options), series(batch, steps, channels)
     expected = [ref.torch_stack(model.rnn, one) for one in x[-2:]]
+    found = sq.Scope(model).states(x, "rnn")
     for place in range(2):
-        found = sq.Scope(model).states(x, f"rnn.{place}").isel(sample=slice(-2, None))
-        check(found, [layers[place] for layers in expected])
+        layer = found[f"rnn.{place}"].to_dataset(inherit=True).isel(sample=slice(-2, None))
+        check(layer, [layers[place] for layers in expected])
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -202,7 +204,7 @@ def test_net_in_which_rounding_grows_gives_what_the_model_gave(cell, batch):
 # What can't be worked back from h: gates that are shut, saturated, or multiplied by nothing
 
 
-@pytest.mark.parametrize("steps", [6, 200])
+@pytest.mark.parametrize("steps", [6, 70])
 @pytest.mark.parametrize("level", [-800.0, -30.0, 30.0, 800.0])
 @pytest.mark.parametrize("gate", range(4))
 @pytest.mark.parametrize("cell", [nn.LSTM, nn.GRU])
@@ -259,8 +261,9 @@ def test_state_that_the_model_passes(cell, options, as_keyword):
     cell, options = (nn.LSTM, options | {"proj_size": 2}) if cell == "projected" else (cell, options)
     model = OwnState(cell(3, 5, batch_first=True, **options), as_keyword=as_keyword).double().eval()
     starts = {"h0": model.h0.detach().numpy(), "c0": model.c0.detach().numpy()}
-    for X in (series(), series(1, 300), sequences()):
-        check_layers(sq.Scope(model), model.rnn, X, X, **starts)
+    scope = sq.Scope(model)
+    for X in (series(3), series(1, 140), sequences(7, 4, 1)):
+        check_layers(scope, model.rnn, X, X, **starts)
 
 
 class EncoderDecoder(nn.Module):
@@ -350,7 +353,7 @@ class Packed(nn.Module):
         return pad_packed_sequence(self.rnn(packed)[0], batch_first=self.rnn.batch_first)[0]
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(rnn=nets(), lengths=st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_packed_sequences(rnn, lengths):
     model, X = Packed(rnn).double().eval(), sequences(*lengths, channels=rnn.input_size)
@@ -488,10 +491,11 @@ LOOPED = {
 def test_cells_looped_over_the_steps(cell, starts):
     model = Loop(cell(), starts=starts).double().eval()
     state = [model.h0.detach().numpy(), model.c0.detach().numpy()] if starts else []
-    for X in (series(), sequences(), series(1, 200)):
-        found = sq.Scope(model).states(X, "cell")
+    scope = sq.Scope(model)
+    for X in (series(), sequences(7, 4, 1), series(1, 70)):
+        found = scope.states(X, "cell")
         check(found, [ref.torch_cell(model.cell, x, *state) for x in X])
-        assert_close(found.h, sq.Scope(model).activations(X, "cell"))
+        assert_close(found.h, scope.activations(X, "cell"))
 
 
 class TwoCells(nn.Module):
@@ -546,7 +550,8 @@ def test_weights_that_are_computed_before_a_call(cell, change, options):
     part = change(model.rnn)
     with torch.no_grad():
         part.mul_(3)  # as training would: what was computed before is stale now
-    found = [sq.Scope(model).states(x, name) for name in (["rnn.0", "rnn.1"] if options else ["rnn"])]
+    scope = sq.Scope(model)
+    found = [scope.states(x, name) for name in (["rnn.0", "rnn.1"] if options else ["rnn"])]
     own = model.rnn(torch.tensor(x))[0].detach().numpy()
     assert_close(found[-1].h, own)
     for place, states in enumerate(found):

@@ -438,7 +438,7 @@ DRAWN = {
 @pytest.mark.parametrize("size", [(8, 5), (8, 14)])
 def test_parts_of_a_figure_keep_to_themselves(what, size):
     figure = plt.figure(figsize=size, layout="constrained")
-    parts = figure.subfigures(2, 2).ravel()
+    parts = figure.subfigures(2, 2).ravel()[1:3]  # one above the other and beside it
     panels = [list(DRAWN[what](part).values()) for part in parts]
     figure.canvas.draw()
     for part, axes in zip(parts, panels, strict=True):
