@@ -22,6 +22,8 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/activations.py
 	$(BIN)/python benchmarks/states.py
 	$(BIN)/python benchmarks/attribution.py
+	$(BIN)/python benchmarks/units.py
+	$(BIN)/python benchmarks/heads.py
 
 setup: $(STAMP)
 

@@ -1,4 +1,4 @@
-"""What units do over time."""
+"""Units put in an order for a picture."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import numpy as np
 import xarray as xr
 from scipy.cluster import hierarchy
 
-from seqscope import labelled
 from seqscope.errors import DataError, quoted
-
-__all__ = ["order"]
+from seqscope.units.clocks import clock_of
 
 _ORDERS = ("peak", "cluster")
 
@@ -55,20 +53,6 @@ def order(activations: xr.DataArray, by: Literal["peak", "cluster"]) -> np.ndarr
     if by == "peak":
         return np.argsort(np.nanargmax(np.abs(values), axis=1), kind="stable")
     return _leaves(values)
-
-
-def clock_of(array: xr.DataArray) -> str:
-    """The dim along which time runs: `time`, or a layer's or output's own steps.
-
-    Raises
-    ------
-    DataError
-        There is none.
-    """
-    for dim in (labelled.TIME, labelled.STEP, labelled.OUTPUT_TIME):
-        if dim in array.dims:
-            return dim
-    raise DataError(f"The array has dims {array.dims} and no time axis: expected 'time' or 'step'.")
 
 
 def _leaves(values: np.ndarray) -> np.ndarray:

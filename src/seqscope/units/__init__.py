@@ -1,0 +1,15 @@
+"""Units: what each does over a data set, what drives it, where units do it together, and the paths of the states through time.
+
+Every function takes what `scope.activations(X, layer)` gives, in memory or in chunks (dask), and reads it block by block along the samples.
+"""
+
+from seqscope.units.ablation import ablation
+from seqscope.units.clocks import clock_of
+from seqscope.units.matching import match
+from seqscope.units.neighbours import nearest
+from seqscope.units.ordering import order
+from seqscope.units.projection import project
+from seqscope.units.statistics import summary
+from seqscope.units.windows import top_windows
+
+__all__ = ["ablation", "clock_of", "match", "nearest", "order", "project", "summary", "top_windows"]
