@@ -12,11 +12,25 @@ from seqscope.scope import Scope
 from seqscope.sequences import Sequences
 
 if TYPE_CHECKING:
-    from seqscope import attribution, plot, units
+    from seqscope import attribution, nn, plot, units
 
-__all__ = ["Layer", "Layers", "Scope", "Sequences", "__version__", "attribution", "datasets", "errors", "plot", "target", "units", "zoo"]
+__all__ = [
+    "Layer",
+    "Layers",
+    "Scope",
+    "Sequences",
+    "__version__",
+    "attribution",
+    "datasets",
+    "errors",
+    "nn",
+    "plot",
+    "target",
+    "units",
+    "zoo",
+]
 
-_LATE = ("attribution", "plot", "units")  # they load matplotlib and scipy, which looking at numbers does not need
+_LATE = ("attribution", "nn", "plot", "units")  # they load matplotlib and scipy, which looking at numbers does not need
 
 
 def __getattr__(name: str) -> Any:

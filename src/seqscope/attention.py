@@ -82,6 +82,10 @@ def _inside(request: Request, there: Sequence[str], by_name: Mapping[str, Layer]
             raise UnsupportedError(
                 f"'{layer.name}' ({layer.type}) computes its attention in a way of its own, so its weights can't be told."
             )
+        if layer.kind == "pooling_head":
+            raise UnsupportedError(
+                f"'{layer.name}' ({layer.type}) pools over time and has no queries: attribute(X, 'attention_pooling') gives its weights."
+            )
         raise UnsupportedError(f"'{layer.name}' ({layer.type}) is a layer of kind '{layer.kind}' and has no attention weights: {others}.")
     return found
 

@@ -147,7 +147,12 @@ def gates(weights: CellWeights, a: Tensor, h: Tensor, ops: Ops) -> dict[str, Ten
 
 
 def carried_on(
-    weights: CellWeights, gate: Mapping[str, Tensor], state: Mapping[str, Tensor], ops: Ops, nudge: Mapping[str, Tensor] = NO_NUDGE
+    weights: CellWeights,
+    gate: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    ops: Ops,
+    nudge: Mapping[str, Tensor] = NO_NUDGE,
+    clamp: Elementwise | None = None,
 ) -> dict[str, Tensor]:
     """The state after a step, from its gates and the state before, both (row, unit).
 
@@ -155,14 +160,19 @@ def carried_on(
     ----------
     nudge : dict of tensors, optional
         What is added to the new h or c: the total derivative with respect to it is that with respect to the nudge.
+    clamp : function, optional
+        Holds units of the new h at values of their own, before a nudge is added.
     """
+    after: dict[str, Tensor] = {}
     match weights.kind:
         case "lstm":
-            c = _nudged("c", ops.add_multiple(gate["i"] * gate["g"], gate["f"], state["c"]), nudge)
-            return {"h": _nudged("h", hidden_of(weights, gate["o"], c, ops), nudge), "c": c}
+            after["c"] = _nudged("c", ops.add_multiple(gate["i"] * gate["g"], gate["f"], state["c"]), nudge)
+            h = hidden_of(weights, gate["o"], after["c"], ops)
         case "gru":
-            return {"h": _nudged("h", ops.mixed(gate["n"], state["h"], gate["z"]), nudge)}
-    return {"h": _nudged("h", ops.apply(weights.activation, gate["a"]), nudge)}
+            h = ops.mixed(gate["n"], state["h"], gate["z"])
+        case _:
+            h = ops.apply(weights.activation, gate["a"])
+    return {"h": _nudged("h", h if clamp is None else clamp(h), nudge)} | after
 
 
 def _nudged(name: str, value: Tensor, nudge: Mapping[str, Tensor]) -> Tensor:
@@ -176,7 +186,12 @@ def hidden_of(weights: CellWeights, o: Tensor, c: Tensor, ops: Ops) -> Tensor:
 
 
 def step(
-    weights: CellWeights, a: Tensor, state: Mapping[str, Tensor], ops: Ops, nudge: Mapping[str, Tensor] = NO_NUDGE
+    weights: CellWeights,
+    a: Tensor,
+    state: Mapping[str, Tensor],
+    ops: Ops,
+    nudge: Mapping[str, Tensor] = NO_NUDGE,
+    clamp: Elementwise | None = None,
 ) -> dict[str, Tensor]:
     """Everything after one step: the state that is carried on, and the gates.
 
@@ -186,11 +201,11 @@ def step(
         What the input adds: x W + b. May be overwritten.
     state : dict of tensors (row, unit)
         The state before, by name.
-    nudge : dict of tensors (row, unit), optional
+    nudge, clamp
         As in `carried_on`.
     """
     opened = gates(weights, a, state["h"], ops)
-    return carried_on(weights, opened, state, ops, nudge) | opened
+    return carried_on(weights, opened, state, ops, nudge, clamp) | opened
 
 
 def run(weights: CellWeights, x: np.ndarray, state: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from seqscope import layouts
 from seqscope.engines.base import Engine, Forward, Gradient, HasGradients, StandIn
+from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.score import Target
 from seqscope.errors import DataError, ModelError, UnsupportedError, quoted
 from seqscope.randomness import state_kept
@@ -40,6 +41,8 @@ class Feed:
         The largest batch for which each value's rows were seen to be the samples in their order.
     bears_padding : dict of bool
         For each choice of values, whether they are the same for a sequence alone and padded.
+    held : dict of Hold
+        Units of layers that are held whenever the model runs (see `Scope.ablate`).
     """
 
     engine: Engine
@@ -47,6 +50,7 @@ class Feed:
     width: int | None = None
     rows_in_order: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     bears_padding: dict[tuple[str, ...], bool] = field(default_factory=dict, compare=False, repr=False)
+    held: Held = field(default_factory=lambda: NOTHING_HELD, compare=False, repr=False)
 
     def forward(
         self,
@@ -73,7 +77,7 @@ class Feed:
             The model could not run on the batch for another reason.
         """
         lengths = np.full(values.shape[0], values.shape[1], np.int64) if own_lengths is None else own_lengths
-        more: dict[str, Any] = {"instead": instead, "padded": own_lengths is not None, "logits": logits, "target": target}
+        more: dict[str, Any] = {"instead": instead, "padded": own_lengths is not None, "logits": logits, "target": target} | self._holding
         with self._explaining(values):
             return self.engine.forward(layouts.to_model(values, self.layout), lengths, capture, **more)
 
@@ -91,10 +95,16 @@ class Feed:
             raise UnsupportedError(f"Derivatives of {self.engine.framework} models can't be had.")
         lengths = np.full(values.shape[0], values.shape[1], np.int64)
         with self._explaining(values):
-            found = self.engine.gradient(layouts.to_model(values, self.layout), lengths, target, layer, replace=replace)
+            batch = layouts.to_model(values, self.layout)
+            found = self.engine.gradient(batch, lengths, target, layer, replace=replace, **self._holding)
         if layer is not None:
             return found
         return dataclasses.replace(found, gradients={"": [layouts.from_model(found.gradients[""][0], self.layout)]})
+
+    @property
+    def _holding(self) -> dict[str, Any]:
+        """What an engine is told of what is held: nothing where nothing is, since not every engine can."""
+        return {"held": self.held} if self.held else {}
 
     def filled(self, n_rows: int, most: int) -> np.ndarray:
         """The places of the rows of a batch; where shapes are compiled, filled up with the last one so that there are few shapes.

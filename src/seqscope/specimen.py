@@ -16,6 +16,7 @@ from seqscope import labelled, layouts
 from seqscope.axes import Reading, read_axes
 from seqscope.collect import Collected, few_rows
 from seqscope.engines.base import Engine
+from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.errors import LayerError, ModelError
 from seqscope.feed import N_TRIED, Feed, Trial, find_feed, trials_for
 from seqscope.intake import as_array
@@ -42,10 +43,19 @@ class Specimen:
     engine : Engine
     layout : str, optional
         The order of the axes of its input, where the person said it.
+
+    Attributes
+    ----------
+    held : dict of Hold
+        Units of layers that are held whenever it runs.
+    free : Specimen
+        The same with nothing held: what is known of its layers is found out there.
     """
 
     def __init__(self, engine: Engine, *, layout: str | None = None) -> None:
         self.engine = engine
+        self.held: Held = NOTHING_HELD
+        self.free = self
         self._layout = layout
         self._feed: Feed | None = None
         self._readings: dict[str, Reading | LayerError] = {}
@@ -56,7 +66,16 @@ class Specimen:
 
     def attrs(self, method: str) -> dict[str, Any]:
         """What every result says of the model."""
-        return {"method": method, "model": self.engine.model_name, "framework": self.engine.framework}
+        held = "; ".join(f"{name}: {hold}" for name, hold in self.held.items())
+        said = {"ablated": held} if held else {}
+        return {"method": method, "model": self.engine.model_name, "framework": self.engine.framework} | said
+
+    def holding(self, held: Held) -> Specimen:
+        """The same with these units held, over those that are. What is found out of it meanwhile is forgotten with it."""
+        other = Specimen(self.engine, layout=self._layout)
+        other.held = {**self.held, **{name: hold.over(self.held.get(name)) for name, hold in held.items()}}
+        other.free = self.free
+        return other
 
     # How it is fed
 
@@ -70,9 +89,19 @@ class Specimen:
         ModelError
             The layout that the model takes can't be told.
         """
+        if self is not self.free:
+            sequences, feed = self.free.take_in(data)
+            return sequences, self._feed_holding(feed)
         if not isinstance(data, Sequences):
             data = Sequences(data, layout=self._layout_of(data))
         return data, self._feed_for([(int(data.lengths.max()), data.n_channels or 0)], data.is_tokens)
+
+    def _feed_holding(self, feed: Feed) -> Feed:
+        """A feed that holds units. What was tried with it holds for these layers, whichever of their units are held and at what."""
+        tried: tuple[dict[str, int], dict[tuple[str, ...], bool]] = self.free.once(
+            ("tried", feed.layout, tuple(self.held)), lambda: ({}, {})
+        )
+        return replace(feed, held=self.held, rows_in_order=tried[0], bears_padding=tried[1])
 
     def _layout_of(self, data: Any) -> str | None:
         """The layout of an array without names is the model's own; nothing else needs one."""
@@ -90,9 +119,20 @@ class Specimen:
         if self._feed is None:
             found = self._try_out(sizes, is_tokens)
             if found is None:  # it runs on nothing that was tried: running the data itself will say why
-                return Feed(self.engine, self._layout or ("NT" if is_tokens else "NTC"))
+                return Feed(self.engine, self._layout or ("NT" if is_tokens else self._layout_of_a_head(sizes) or "NTC"))
             self._feed = found[0]
         return self._feed
+
+    def _layout_of_a_head(self, sizes: Sequence[tuple[int, int]]) -> str | None:
+        """The layout in which a head of `seqscope.nn` is what refuses the model's own features, with words that help."""
+        trial = next(trials_for(self.engine, sizes, is_tokens=False))
+        for layout in (name for name in layouts.SERIES_LAYOUTS if name in self.engine.layouts):
+            try:
+                Feed(self.engine, layout).forward(trial.batch())
+            except ModelError as error:
+                if isinstance(error.__cause__, ModelError):  # else the framework's own
+                    return layout
+        return None
 
     def _try_out(self, sizes: Sequence[tuple[int, int]], is_tokens: bool | None) -> tuple[Feed, Trial] | None:
         """Try the kind of input that the data is (or the first layer seems to take), then the other kind."""
@@ -123,7 +163,9 @@ class Specimen:
 
     def show(self, sequences: Sequences) -> None:
         """Remember some data that the model runs on, the first that there is, for the table of layers."""
-        if self._example is None:
+        if self is not self.free:
+            self.free.show(sequences)
+        elif self._example is None:
             self._example = next(sequences.batches(N_TRIED)).values.copy()
             self._table = None  # one made from noise can now show real lengths
 
@@ -131,6 +173,8 @@ class Specimen:
 
     def readings(self, feed: Feed, sequences: Sequences, wanted: Sequence[str]) -> Readings:
         """The axes of the wanted layers' values; of the model's output where `OUTPUT_VALUE` is wanted."""
+        if self is not self.free:
+            return self.free.readings(_free(feed), sequences, wanted)
         known = {layer_of(address) for address in self._readings}
         fresh = [name for name in wanted if name not in known]
         if fresh:
@@ -150,6 +194,8 @@ class Specimen:
 
     def _fields_for(self, feed: Feed, sequences: Sequences) -> Fields:
         """What the layers were found to see so far, on such input."""
+        if self is not self.free:
+            return self.free._fields_for(_free(feed), sequences)
         key = (feed.layout, sequences.n_channels)
         if key not in self._fields:
             self._fields[key] = Fields(feed, sequences.n_channels)
@@ -180,12 +226,17 @@ class Specimen:
 
     def layers(self) -> Layers:
         """The table of layers in execution order, from real data if there was any, else from noise."""
+        if self is not self.free:
+            return self.free.layers()
         if self._table is None:
             self._table = self._trace()
         return self._table
 
     def some_data(self) -> tuple[Sequences, Feed] | None:
         """The example, else seeded noise that the model runs on; None where nothing that was tried does."""
+        if self is not self.free:
+            data = self.free.some_data()
+            return None if data is None else (data[0], self._feed_holding(data[1]))
         if self._example is not None:
             return self.take_in(Sequences(self._example))
         found = self._try_out((), None)
@@ -220,6 +271,11 @@ class Specimen:
         sizes = () if one is None else one.shape[1:]
         shape = " x ".join(f"{dim} {size}" for dim, size in zip(dims, sizes, strict=True))
         return ModelInput(kind if width else "sequence input", feed.layout if feed else self._layout, shape)
+
+
+def _free(feed: Feed) -> Feed:
+    """The feed with nothing held, to find out about layers with."""
+    return replace(feed, held=NOTHING_HELD, rows_in_order={}, bears_padding={})
 
 
 def _measured(

@@ -23,6 +23,8 @@ NAMES = [
     "grad_cam_pp",
     "layer_cam",
     "score_cam",
+    "instances",
+    "attention_pooling",
     "occlusion",
     "feature_ablation",
     "temporal_saliency_rescaling",

@@ -16,13 +16,17 @@ KERAS = [
     "engines/test_keras_stream.py",
     "engines/test_keras_attention.py",
     "engines/test_keras_targets.py",
+    "engines/test_keras_ablation.py",
     "attribution/test_agree.py",
+    "nn/test_keras.py",
 ]
 FILES = {
     "tensorflow": ["contract", *KERAS],
     "jax": ["contract", *KERAS],
     "torch": ["contract"],  # the Keras tests run on it in the main process
 }
+# What is compiled here runs once, so compiling has to be cheap: it takes twice as long where loops are fused.
+XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 # What was begun, and where it writes.
 processes: dict[str, tuple[subprocess.Popen, Path]] = {}
 
@@ -37,7 +41,7 @@ def begin(folder):
 
 def _begin(backend, files, log):
     environment = os.environ | {"KERAS_BACKEND": backend, "SEQSCOPE_ENGINE": "keras", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment |= {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # what is compiled here runs once
+    environment |= {"XLA_FLAGS": XLA_FLAGS}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(TESTS / file) for file in files)]
     with log.open("w") as written:
         return subprocess.Popen(command, cwd=TESTS.parent, env=environment, stdout=written, stderr=subprocess.STDOUT), log

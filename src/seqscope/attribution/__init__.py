@@ -11,6 +11,7 @@ from typing import Any
 from seqscope.attribution.bridge import Captum, captum
 from seqscope.attribution.cam import CAM, GradCAM, GradCAMPlusPlus, LayerCAM, ScoreCAM
 from seqscope.attribution.gradients import ExpectedGradients, Gradient, InputXGradient, IntegratedGradients, Saliency, SmoothGrad
+from seqscope.attribution.heads import AttentionPooling, Instances
 from seqscope.attribution.method import Explained, Method
 from seqscope.attribution.perturbation import FeatureAblation, Occlusion
 from seqscope.attribution.run import Rows, Run, Slope
@@ -19,6 +20,7 @@ from seqscope.attribution.temporal import TemporalSaliencyRescaling
 __all__ = [
     "CAM",
     "METHODS",
+    "AttentionPooling",
     "Captum",
     "ExpectedGradients",
     "Explained",
@@ -27,6 +29,7 @@ __all__ = [
     "GradCAMPlusPlus",
     "Gradient",
     "InputXGradient",
+    "Instances",
     "IntegratedGradients",
     "LayerCAM",
     "Method",
@@ -56,6 +59,8 @@ METHODS: dict[str, Any] = {
         GradCAMPlusPlus,
         LayerCAM,
         ScoreCAM,
+        Instances,
+        AttentionPooling,
         Occlusion,
         FeatureAblation,
         TemporalSaliencyRescaling,

@@ -13,7 +13,8 @@ import numpy as np
 
 from seqscope import ram
 from seqscope.attribution import METHODS
-from seqscope.attribution.method import LAYER, Method
+from seqscope.attribution.method import Method
+from seqscope.attribution.place import LAYER, MAPS
 from seqscope.attribution.temporal import TemporalSaliencyRescaling
 from seqscope.errors import DataError, UnsupportedError, nearest, quoted
 
@@ -77,8 +78,9 @@ def asked_for(
         raise DataError(f"abs is {absolute!r}: expected True or False.")
     if over not in (None, "channel", "time") or not isinstance(over, str | None):
         raise DataError(f"reduce is {over!r}: expected 'channel' or 'time'.")
-    if made.place == LAYER and (absolute or over):
-        raise DataError("abs and reduce are for attributions by value: a class activation map has one value for each step already.")
+    if made.place in MAPS and (absolute or over):
+        what = "a class activation map" if made.place == LAYER else f"what {made.name} gives"
+        raise DataError(f"abs and reduce are for attributions by value: {what} has one value for each step already.")
     return Asked(made, layer, baseline, reference, _seed(seed), _bytes(memory), bool(absolute), over)
 
 

@@ -78,7 +78,8 @@ class Captum(Method):
         score = run.score.take(samples) if isinstance(run.score, Score) else run.score
         batch, against = (layouts.to_model(np.asarray(values), run.feed.layout) for values in (x, base))
         parts = {"internal_batch_size": run.most_rows} if self.method == "IntegratedGradients" else {}
-        found = engine.captum(self.method, {**parts, **self.options}, batch, np.full(len(x), x.shape[1]), score, against)
+        lengths = np.full(len(x), x.shape[1])
+        found = engine.captum(self.method, {**parts, **self.options}, batch, lengths, score, against, held=run.feed.held)
         return np.asarray(layouts.from_model(found, run.feed.layout))
 
 

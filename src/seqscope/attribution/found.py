@@ -60,10 +60,13 @@ class Found:
         if task.scoring.all_steps:
             values, dims = values.reshape(len(rows), times, *values.shape[1:]), (SAMPLE, OUTPUT_TIME, *dims[1:])
         if self.kept is None:
-            dtype = run.scores_at_x().dtype  # the model's own
+            dtype = run.scores_at_x().dtype if task.asked.method.has_target else values.dtype  # the model's own
             self.kept = Collected(np.full((self._n_samples, *values.shape[1:]), np.nan, dtype), dims, on_clock)
         self.kept.on_input_clock &= on_clock
         _put(self.kept.values, rows, values)
+        self.said |= explained.said
+        if not task.asked.method.has_target:
+            return
         self._note({"score": run.scores_at_x(), **explained.per_sample}, rows, times)
         if isinstance(run.score, Score) and not run.score.address:
             self._note({"target": run.score.position}, rows, times)
@@ -71,7 +74,6 @@ class Found:
                 if self.logits is None:
                     self.logits = np.full((self._n_samples, run.reports["output"].shape[1]), np.nan)
                 self.logits[rows] = run.reports["output"]
-        self.said |= explained.said
 
     def _note(self, figures: dict[str, np.ndarray], rows: np.ndarray, times: int) -> None:
         for name, of_each in figures.items():

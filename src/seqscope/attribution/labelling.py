@@ -52,7 +52,15 @@ class Labelling:
         if task.is_map:
             maps = kept.values if kept.on_input_clock else self._on_input_clock(kept, fields)
             return labelled.map_result(
-                kept.values, maps, kept.on_input_clock, fields=fields, samples=samples, clock=clock, coords=coords, attrs=attrs
+                kept.values,
+                maps,
+                kept.on_input_clock,
+                long_name=task.asked.method.long_name,
+                fields=fields,
+                samples=samples,
+                clock=clock,
+                coords=coords,
+                attrs=attrs,
             )
         layer = task.feed.engine.by_name.get(task.place.layer)
         made = labelled.layer_result(
@@ -85,7 +93,7 @@ class Labelling:
     def _fields(self, kept: Collected) -> Mapping[int, Field] | None:
         """What the layer's steps see, where it has a clock of its own."""
         task = self.task
-        name, reading = str(task.place.layer), task.place.reading
+        name, reading = task.place.steps, task.place.reading
         if reading is None or TIME not in kept.dims:
             return None
         return task.specimen.place_steps(task.feed, task.sequences, {name: reading}, {name: kept}).get(name)
@@ -108,7 +116,7 @@ class Labelling:
         """Figures of each sequence."""
         outputs = self.task.scoring.outputs
         figures: dict[str, np.ndarray] = dict(found.figures)
-        if outputs is not None:
+        if outputs is not None and "target" in figures:
             names = np.array([outputs.name(position) for position in range(outputs.size)])
             figures["target"] = _named(figures["target"], names)
             if found.logits is not None and outputs.size > 1:
@@ -126,9 +134,9 @@ class Labelling:
         said = [f"{part.name}={_in_words(getattr(method, part.name))}" for part in dataclasses.fields(method)]  # type: ignore[arg-type]
         outputs, layer = task.scoring.outputs, task.feed.engine.by_name.get(str(task.place.layer))
         return task.specimen.attrs(method.name) | {
-            "target": task.scoring.text,
-            "score": task.scoring.kind,
-            "looked_through": outputs.through or None if outputs is not None else None,
+            "target": task.scoring.text if method.has_target else None,
+            "score": task.scoring.kind if method.has_target else None,
+            "looked_through": outputs.through or None if outputs is not None and method.has_target else None,
             "baseline": task.baselines.text if method.uses_baseline else None,
             "signed": bool(method.signed),
             "options": ", ".join(said) or None,

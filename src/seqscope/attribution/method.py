@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from seqscope.attribution.place import EITHER, INPUT, LAYER
+from seqscope.attribution.place import EITHER, INPUT, LAYER, OF_HEAD
 from seqscope.attribution.run import Run
 
-__all__ = ["EITHER", "INPUT", "LAYER", "Explained", "Method"]
+__all__ = ["EITHER", "INPUT", "LAYER", "OF_HEAD", "Explained", "Method"]
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,18 @@ class Method(ABC):
     ----------
     name : str
         What it is asked for by.
-    place : {"input", "either", "layer"}
+    place : {"input", "either", "layer", "head"}
         Where it works.
+    has_target : bool
+        Whether what it gives is for a score.
+    long_name : str
+        What a map along time that it gives is called in full.
     """
 
     name: ClassVar[str]
     place: ClassVar[str] = EITHER
+    has_target: ClassVar[bool] = True
+    long_name: ClassVar[str] = "Class activation map"
 
     @property
     def needs_gradient(self) -> bool:

@@ -10,15 +10,17 @@ import numpy as np
 from seqscope import labelled
 from seqscope.axes import Reading
 from seqscope.collect import few_rows
-from seqscope.engines.base import STATES, HasStates
-from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest
+from seqscope.engines.base import FEATURES, INSTANCES, STATES, Engine, HasHeads, HasStates
+from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, quoted
 from seqscope.feed import Feed
-from seqscope.labelled import CALL, TIME
+from seqscope.labelled import CALL, SAMPLE, TIME, UNIT
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
 
-# Where a method works: on the input alone, there or at a layer, at a layer alone (class activation maps).
-INPUT, EITHER, LAYER = "input", "either", "layer"
+# Where a method works: on the input alone, there or at a layer, at a layer alone (class activation maps), at a head of `seqscope.nn`.
+INPUT, EITHER, LAYER, OF_HEAD = "input", "either", "layer", "head"
+# Where what is found is a map along time.
+MAPS = (LAYER, OF_HEAD)
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,14 @@ class Place:
         The axes of the layer's value.
     part : str or None
         Where the layer has states, so that derivatives at it go through the recurrence: the layer itself, of a stack the last.
+    steps : str
+        What is captured that has the steps: the layer itself, of a head what it reads.
     """
 
     layer: str | None = None
     reading: Reading | None = None
     part: str | None = None
+    steps: str = ""
 
     @property
     def is_recurrent(self) -> bool:
@@ -93,13 +98,16 @@ def place_for(method: str, where: str, name: str | None, specimen: Specimen, fee
     LayerError
         There is no such layer.
     """
-    if name is None and where != LAYER:
+    if name is None and where not in MAPS:
         return Place()
     if name is not None and where == INPUT:
         raise UnsupportedError(f"{method} works at the input: leave layer= out, or use a method of derivatives, such as 'gradient'.")
     if name is not None and not isinstance(name, str):
         raise LayerError(f"The layer is {name!r}: expected the name of one layer.")
     engine = feed.engine
+    if where == OF_HEAD:
+        head = _head(method, name, engine)
+        return Place(head, Reading((SAMPLE, TIME, UNIT)), steps=f"{head}{INSTANCES}{FEATURES}")
     recurrent = engine.recurrent_parts if isinstance(engine, HasStates) else {}
     found = _by_itself(method, specimen, feed, sequences, recurrent) if name is None else name
     if found not in engine.by_name and found not in recurrent:
@@ -107,7 +115,7 @@ def place_for(method: str, where: str, name: str | None, specimen: Specimen, fee
     reading = specimen.readings(feed, sequences, (found,)).get(found) if found in engine.by_name else None
     known = reading if isinstance(reading, Reading) else None
     if found in recurrent:
-        return Place(found, known, recurrent[found][-1])
+        return Place(found, known, recurrent[found][-1], steps=found)
     if known is None:
         raise LayerError(
             f"The layer '{found}' {reading.message}."
@@ -120,7 +128,32 @@ def place_for(method: str, where: str, name: str | None, specimen: Specimen, fee
         raise UnsupportedError(
             f"{method} maps a layer along time, and '{found}' gives ({', '.join(known.order)}): name one with steps, such as a convolution."
         )
-    return Place(found, known)
+    return Place(found, known, steps=found)
+
+
+def _head(method: str, name: str | None, engine: Engine) -> str:
+    """The head that is meant.
+
+    Raises
+    ------
+    UnsupportedError
+        There is none, or several and none was named, or the layer is no head.
+    LayerError
+        There is no such layer.
+    """
+    heads = engine.heads if isinstance(engine, HasHeads) else ()
+    if name is not None and name not in engine.by_name:
+        raise LayerError(f"No layer is named {name!r}: {nearest(name, heads or engine.by_name)}.")
+    if not heads:
+        raise UnsupportedError(
+            f"{method} needs a model that ends in a head of seqscope.nn, such as seqscope.nn.{engine.framework}.ConjunctivePooling, and "
+            f"{engine.model_name} has none: train it with one in place of its last layers, or use grad_cam or occlusion."
+        )
+    if name is None and len(heads) > 1:
+        raise UnsupportedError(f"{method} is for one head, and {engine.model_name} has {quoted(heads)}: say which, with layer=.")
+    if name is not None and name not in heads:
+        raise UnsupportedError(f"{method} is for a head of seqscope.nn, and '{name}' is none: {engine.model_name} has {quoted(heads)}.")
+    return name or heads[0]
 
 
 def _by_itself(method: str, specimen: Specimen, feed: Feed, sequences: Sequences, recurrent: Mapping[str, object]) -> str:

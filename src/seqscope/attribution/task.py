@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from seqscope.attribution.asked import Asked
 from seqscope.attribution.baselines import Baselines
-from seqscope.attribution.place import LAYER, Place
+from seqscope.attribution.place import MAPS, Place
 from seqscope.attribution.scoring import Scoring
 from seqscope.feed import Feed
 from seqscope.sequences import Sequences
@@ -44,5 +44,5 @@ class Task:
 
     @property
     def is_map(self) -> bool:
-        """Whether the result is a class activation map."""
-        return self.asked.method.place == LAYER
+        """Whether the result is a map along time: a class activation map, or what a head says of itself."""
+        return self.asked.method.place in MAPS

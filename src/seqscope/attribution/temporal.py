@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from seqscope.attribution.gradients import Gradient
-from seqscope.attribution.method import INPUT, LAYER, Explained, Method
+from seqscope.attribution.method import INPUT, Explained, Method
+from seqscope.attribution.place import MAPS
 from seqscope.attribution.run import Run
 from seqscope.errors import DataError, UnsupportedError
 
@@ -61,7 +62,7 @@ class TemporalSaliencyRescaling(Method):
         of = self.of
         if isinstance(of, type) or not all(hasattr(of, name) for name in ("explain", "place", "needs_gradient")):
             raise UnsupportedError(f"The method to be rescaled is {of!r}: expected one such as seqscope.attribution.Occlusion(window=3).")
-        if of.place == LAYER or isinstance(of, TemporalSaliencyRescaling):
+        if of.place in MAPS or isinstance(of, TemporalSaliencyRescaling):
             raise UnsupportedError(f"temporal_saliency_rescaling goes around a method at the input, and {of.name} is none.")
         fill = getattr(of, "fill", None)
         if not (fill is None or fill is self.fill or (isinstance(fill, str) and fill == "zero")):

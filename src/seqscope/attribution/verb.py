@@ -15,9 +15,9 @@ from seqscope.attribution.baselines import Baselines, baselines_for, data_as_bas
 from seqscope.attribution.cam import ScoreCAM, spreading
 from seqscope.attribution.found import Found
 from seqscope.attribution.labelling import Labelling, Result
-from seqscope.attribution.method import LAYER, Method
+from seqscope.attribution.method import Method
 from seqscope.attribution.perturbation import FeatureAblation, Occlusion, group_masks
-from seqscope.attribution.place import place_for
+from seqscope.attribution.place import MAPS, OF_HEAD, place_for
 from seqscope.attribution.run import Run
 from seqscope.attribution.scoring import scoring_for
 from seqscope.attribution.task import Task
@@ -78,6 +78,8 @@ def _tell(reach: Callable[[int], None], done: int, n_samples: int, share: float)
 def _task(specimen: Specimen, X: Any, target: Any, asked: Asked, names: Sequence[Hashable] | None) -> Task:
     """Everything that is the same for all groups of sequences."""
     method = asked.method
+    if target is not None and not method.has_target:
+        raise UnsupportedError(f"{method.name} gives the same for all outputs: leave target out.")
     sequences, feed = specimen.take_in(X)
     place = place_for(method.name, method.place, asked.layer, specimen, feed, sequences)
     _check_sizes(getattr(method, "of", method), sequences)
@@ -86,7 +88,7 @@ def _task(specimen: Specimen, X: Any, target: Any, asked: Asked, names: Sequence
         raise UnsupportedError(
             f"Tokens have no derivative, which {method.name} needs: name the layer that embeds them with layer=, or use occlusion."
         )
-    if scoring.all_steps and (place.layer is not None or method.place == LAYER):
+    if scoring.all_steps and (place.layer is not None or method.place in MAPS):
         raise UnsupportedError("time='all' explains every output step at the input alone: for a layer, say one step.")
     reference = sequences if asked.reference is None else specimen.take_in(asked.reference)[0]
     baselines = _baselines(asked, sequences, reference)
@@ -104,7 +106,7 @@ def _baselines(asked: Asked, sequences: Sequences, reference: Sequences) -> Base
 
 def _refuse_unable(method: Method, engine: Engine) -> None:
     if method.needs_gradient and not isinstance(engine, HasGradients):
-        able = quoted(name for name, kind in METHODS.items() if kind().needs_gradient is False)
+        able = quoted(name for name, kind in METHODS.items() if kind().needs_gradient is False and kind.place != OF_HEAD)
         raise UnsupportedError(f"{method.name} needs derivatives, and {engine.framework} models have none here: use {able}.")
 
 

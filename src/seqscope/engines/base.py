@@ -18,6 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from seqscope.cells import CellWeights
+from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.score import Target
 from seqscope.errors import MissingPackageError, ModelError, quoted, require
 from seqscope.layers import Layer
@@ -49,8 +50,10 @@ StandIn = Callable[..., np.ndarray]
 
 
 # What may be captured of a layer besides its value: its name with one of these behind it. A layer's states stand under
-# "lstm (states)[c]", under "lstm (states)[backward][c]" where it is bidirectional; attention weights under "attn (weights)".
-STATES, WEIGHTS = " (states)", " (weights)"
+# "lstm (states)[c]", under "lstm (states)[backward][c]" where it is bidirectional; attention weights under "attn (weights)"; of a
+# head of `seqscope.nn` what it reads, and what it has to say of each step, under "head (instances)[features]", "[evidence]", "[weights]".
+STATES, WEIGHTS, INSTANCES = " (states)", " (weights)", " (instances)"
+FEATURES, EVIDENCE, POOLING = "[features]", "[evidence]", "[weights]"
 FORWARD, BACKWARD = "forward", "backward"
 
 
@@ -141,6 +144,7 @@ class Engine(Protocol):
         padded: bool = False,
         logits: bool = False,
         target: Callable[[Any], Any] | None = None,
+        held: Held = NOTHING_HELD,
     ) -> Forward:
         """Run the model once in evaluation mode, without gradients.
 
@@ -158,6 +162,8 @@ class Engine(Protocol):
         padded : bool
             Whether sequences end before the batch does. An engine that can takes each one's own last step for that of a recurrent
             layer; whether the rest of the model bears padding is for the caller to find out.
+        held : dict of Hold, optional
+            Units that are held in this pass, by layer, where the engine can (`HasHolds`).
 
         Raises
         ------
@@ -194,6 +200,16 @@ class HasStates(Protocol):
         UnsupportedError
             The cell is of a kind whose equations are not known, or has options that they do not cover.
         """
+        ...
+
+
+@runtime_checkable
+class HasHeads(Protocol):
+    """An engine that captures what heads of `seqscope.nn` have to say of each step, by their name with `INSTANCES` behind it. Optional."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The layers that are such heads."""
         ...
 
 
@@ -236,6 +252,7 @@ class HasGradients(Protocol):
         *,
         state: str = "h",
         replace: np.ndarray | None = None,
+        held: Held = NOTHING_HELD,
     ) -> Gradient:
         """The derivative of each sample's score with respect to the input, or to what a layer gives.
 
@@ -255,6 +272,9 @@ class HasGradients(Protocol):
             Which state of a recurrent layer.
         replace : array, optional
             The value that a layer which is not recurrent gives in this pass, with axes as the layer has them.
+        held : dict of Hold, optional
+            Units that are held, as in `forward`: derivatives are those of the model with these units as constants. At the layer itself
+            they are with respect to the values that are held.
 
         Raises
         ------
@@ -262,6 +282,18 @@ class HasGradients(Protocol):
             The framework refused the batch, or the target gives no score for each sample.
         UnsupportedError
             The input is tokens and no layer is named, the layer has no such state, or its value can't be replaced.
+        """
+        ...
+
+
+@runtime_checkable
+class HasHolds(Protocol):
+    """An engine whose passes take `held`: units that are switched off or clamped while the model runs. Optional."""
+
+    def why_not_held(self, name: str) -> str | None:
+        """What stands in the way of holding a layer's units, as the end of a sentence; None where nothing does.
+
+        A recurrent layer's h is held at every step, so its recurrence has to be known.
         """
         ...
 
@@ -354,7 +386,15 @@ class HasCaptum(Protocol):
     """An engine whose models captum's methods run on. Optional."""
 
     def captum(
-        self, method: str, options: Mapping[str, Any], batch: np.ndarray, lengths: np.ndarray, target: Target, baseline: np.ndarray
+        self,
+        method: str,
+        options: Mapping[str, Any],
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        target: Target,
+        baseline: np.ndarray,
+        *,
+        held: Held = NOTHING_HELD,
     ) -> np.ndarray:
         """What a method of captum gives for a batch, in the model's own layout.
 

@@ -17,7 +17,9 @@ import numpy as np
 
 from seqscope.cells import CellWeights
 from seqscope.engines import keras_attention, keras_backends, keras_cells, keras_gradient, keras_kinds
-from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn
+from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn
+from seqscope.engines.holds import NOTHING_HELD, Held
+from seqscope.engines.keras_holds import tensors_of, why_not
 from seqscope.engines.keras_layers import Described, describe
 from seqscope.engines.keras_parts import joined, joined_gradients, parts_of
 from seqscope.engines.keras_pass import Call, Found, Job, Passes
@@ -181,6 +183,11 @@ class KerasEngine:
         """The layers that have attention weights."""
         return tuple(layer.name for layer in self.layers if keras_attention.has_weights(self._described.objects[layer.name]))
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The layers that are heads of `seqscope.nn` (see `engines.base.HasHeads`)."""
+        return tuple(layer.name for layer in self.layers if keras_kinds.is_head(self._described.objects[layer.name]))
+
     def recurrent(self, name: str) -> tuple[CellWeights, ...]:
         """The weights of a recurrent layer, one for each direction (see `engines.base.HasStates`)."""
         described = self._refreshed()
@@ -202,6 +209,7 @@ class KerasEngine:
         *,
         state: str = "h",
         replace: np.ndarray | None = None,
+        held: Held = NOTHING_HELD,
     ) -> Gradient:
         """The derivative of each sample's score (see `engines.base.HasGradients`)."""
         with one_at_a_time:
@@ -218,7 +226,7 @@ class KerasEngine:
                 raise UnsupportedError(f"The value of '{layer}' can't be replaced: it is recurrent." if place else _NOTHING_TO_REPLACE)
             rows = self._rows_at_once
             if rows is None or rows == len(batch):
-                return self._gradient(batch, lengths, scored, place, replace)
+                return self._gradient(batch, lengths, scored, place, replace, held)
             parts = [
                 self._gradient(
                     batch[places],
@@ -226,6 +234,7 @@ class KerasEngine:
                     scored.take(places) if isinstance(scored, Score) else scored,
                     place,
                     None if replace is None else replace[places],
+                    held,
                 )
                 for places in parts_of(len(batch), rows)
             ]
@@ -238,16 +247,16 @@ class KerasEngine:
         target: Score | Callable[[Any], Any],
         place: keras_gradient.Place | None,
         put: np.ndarray | None,
+        held: Held,
     ) -> Gradient:
         """The same of as many rows as the model takes."""
         wanted = ([] if place is None else [place.capture]) + ([target.capture] if isinstance(target, Score) and target.address else [])
         self._refuse_looped({name: reason for name in wanted if (reason := self._loop_of(name)) is not None})
         position, time = (_as_int32(target.position), _as_int32(target.time)) if isinstance(target, Score) else (None, None)
-        fed = keras_gradient.Fed(
-            self._to_tensor(batch), _as_int32(lengths), position, time, None if put is None else self._to_tensor(np.asarray(put))
-        )
+        native = None if put is None else self._to_tensor(np.asarray(put))
+        fed = keras_gradient.Fed(self._to_tensor(batch), _as_int32(lengths), position, time, native, tensors_of(held) or None)
         careful = frozenset(self._careful)
-        derivative = keras_gradient.Derivative(self._passes, self._backend, self._described, self._variables, target, place, careful)
+        derivative = keras_gradient.Derivative(self._passes, self._backend, self._described, self._variables, target, place, careful, held)
         try:
             found = derivative(fed, self._traced_shape(batch), self._to_array)
         except Exception as error:
@@ -260,6 +269,11 @@ class KerasEngine:
         if found.score.shape != (len(batch),):
             raise ModelError(f"The target gave a tensor of shape {found.score.shape}: expected one score for each of {len(batch)} samples.")
         return found
+
+    def why_not_held(self, name: str) -> str | None:
+        """What stands in the way of holding a layer's units (see `engines.base.HasHolds`)."""
+        looped = self._loop_of(name)
+        return why_not(name, self._refreshed()) if looped is None else f"it {looped}"
 
     def _refuse_looped(self, reasons: Mapping[str, str]) -> None:
         for name, reason in reasons.items():
@@ -294,13 +308,14 @@ class KerasEngine:
         padded: bool = False,
         logits: bool = False,
         target: Callable[[Any], Any] | None = None,
+        held: Held = NOTHING_HELD,
     ) -> Forward:
         """Run the model once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
         with one_at_a_time:
             self._refuse_unfit(batch)
             self._build(batch, lengths)
             self._refreshed()
-            job = Job(tuple(capture), padded, dict(instead or {}), frozenset(self._careful), logits, target)
+            job = Job(tuple(capture), padded, dict(instead or {}), frozenset(self._careful), logits, target, held)
             rows = self._rows_at_once
             if rows is None or rows == len(batch):
                 found = self._forward(job, batch, lengths)
@@ -308,7 +323,7 @@ class KerasEngine:
                 found = joined([self._forward(job, batch[part], lengths[part]) for part in parts_of(len(batch), rows)], len(batch), rows)
             if self._is_sound(job, found, batch, lengths):
                 return found
-            return self.forward(batch, lengths, capture, instead=instead, padded=padded, logits=logits, target=target)
+            return self.forward(batch, lengths, capture, instead=instead, padded=padded, logits=logits, target=target, held=held)
 
     def _is_sound(self, job: Job, found: Forward, batch: np.ndarray, lengths: np.ndarray) -> bool:
         """Whether the h of states is what the layers themselves give: found out once for each layer.
@@ -321,12 +336,11 @@ class KerasEngine:
             It is not, although the layer's own cells computed it.
         """
         parts = [name.removesuffix(STATES) for name in job.wanted if name.endswith(STATES)]
-        layers = {
-            name: of for name, (layer, of) in self._described.with_states(parts).items() if name not in self._checked and not job.instead
-        }
+        known = {*self._checked, *self._described.with_states(list(job.held))}  # where units are held, the equations give both
+        layers = {name: of for name, (layer, of) in self._described.with_states(parts).items() if name not in known and not job.instead}
         if not layers:
             return True
-        own = self.forward(batch, lengths, tuple(layers), padded=job.padded)
+        own = self.forward(batch, lengths, tuple(layers), padded=job.padded, held=job.held)
         for name, of in layers.items():
             h = keras_cells.output_of(self._described.objects[name], name, of, found.captured)
             if h is None or name not in own.captured:
@@ -513,6 +527,8 @@ def _dims_of(address: str, n_axes: int) -> tuple[str, ...]:
     """What the axes of states and attention weights are."""
     if WEIGHTS in address:
         return ("sample", "head", "query", "key")
+    if INSTANCES in address:
+        return ("sample", "time", "unit")[:n_axes]
     return ("sample", "time", "unit") if n_axes == 3 else ("sample", "unit")
 
 

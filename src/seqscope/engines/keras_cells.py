@@ -38,6 +38,9 @@ Keep = Callable[[str, Any, Columns], None]
 # For places, functions that are given zeros and give what is added there.
 Nudges = Mapping[str, Callable[[Any], Any]]
 NO_NUDGES: Nudges = MappingProxyType({})
+# For places, functions that hold units of the h of a step.
+Clamps = Mapping[str, Elementwise]
+NO_CLAMPS: Clamps = MappingProxyType({})
 
 
 class _Ops:
@@ -174,7 +177,7 @@ def _plain(value: Any, cell: Any) -> Any:
 
 
 @contextlib.contextmanager
-def showing(layer: Any, keep: Keep, nudges: Nudges = NO_NUDGES, *, careful: bool = False) -> Iterator[None]:
+def showing(layer: Any, keep: Keep, nudges: Nudges = NO_NUDGES, *, clamps: Clamps = NO_CLAMPS, careful: bool = False) -> Iterator[None]:
     """Let a recurrent layer, or both of a bidirectional one, hand over all its states at each call.
 
     Parameters
@@ -185,17 +188,23 @@ def showing(layer: Any, keep: Keep, nudges: Nudges = NO_NUDGES, *, careful: bool
         what the states were before the first step, "[c0]", (sample, unit), without columns.
     nudges : dict of functions, optional
         What is added to the states at these places, (sample, time, unit): made of zeros at each call.
+    clamps : dict of functions, optional
+        What holds units of h at these places: given h at a step, (sample, unit), gives what is seen of it.
     careful : bool
         Whether h and c are computed by the layer's own cells, so that they are its own to the last bit, at the cost of a second product.
     """
     with contextlib.ExitStack() as undo:
         if not keras_kinds.is_bidirectional(layer):
-            undo.enter_context(_showing_one(layer, keep, nudges, careful))
+            undo.enter_context(_showing_one(layer, keep, nudges, clamps, careful))
         else:
             for way, one in ((FORWARD, layer.forward_layer), (BACKWARD, layer.backward_layer)):
-                of_way = {place.replace(f"[{way}]", ""): nudge for place, nudge in nudges.items() if f"[{way}]" in place}
-                undo.enter_context(_showing_one(one, _under_way(keep, way), of_way, careful))
+                undo.enter_context(_showing_one(one, _under_way(keep, way), _of_way(nudges, way), _of_way(clamps, way), careful))
         yield
+
+
+def _of_way(functions: Mapping[str, Elementwise], way: str) -> dict[str, Elementwise]:
+    """Those of the places of one direction."""
+    return {place.replace(f"[{way}]", ""): function for place, function in functions.items() if f"[{way}]" in place}
 
 
 def _under_way(keep: Keep, way: str) -> Keep:
@@ -212,10 +221,10 @@ def _under_way(keep: Keep, way: str) -> Keep:
 
 
 @contextlib.contextmanager
-def _showing_one(layer: Any, keep: Keep, nudges: Nudges, careful: bool) -> Iterator[None]:
+def _showing_one(layer: Any, keep: Keep, nudges: Nudges, clamps: Clamps, careful: bool) -> Iterator[None]:
     def inner_loop(sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         mask = keras.tree.flatten(mask)[0] if mask is not None else None
-        shown = _Shown(cells_of(layer), nudges, careful)
+        shown = _Shown(cells_of(layer), nudges, clamps, careful)
         with replaced(layer, "cell", shown), replaced(layer, "return_sequences", True):
             last, steps, states = kl.RNN.inner_loop(layer, shown.side_by_side(sequences, mask), initial_state, None, training)
         keep("[]", ops.flip(steps, axis=1) if layer.go_backwards else steps, shown.places)
@@ -238,8 +247,8 @@ class _Shown:
     give at masked steps differs between backends.) Nudges come in columns too, so that Keras turns them around with the input.
     """
 
-    def __init__(self, of: Sequence[Any], nudges: Nudges, careful: bool) -> None:
-        self._cells, self._weights, self._careful = of, [weights_of(cell) for cell in of], careful
+    def __init__(self, of: Sequence[Any], nudges: Nudges, clamps: Clamps, careful: bool) -> None:
+        self._cells, self._weights, self._clamps, self._careful = of, [weights_of(cell) for cell in of], clamps, careful
         self._parts = [f".{place}" if len(of) > 1 else "" for place in range(len(of))]
         self._nudges = {place: nudge for place, nudge in nudges.items() if place.partition("[")[0] in self._parts}
         self.state_size = [cell.state_size for cell in of]
@@ -280,10 +289,12 @@ class _Shown:
             now = dict(zip(CARRIED[weights.kind], keras.tree.flatten(before), strict=True))
             nudge = {name: nudges[f"{part}[{name}]"] for name in now if f"{part}[{name}]" in nudges}
             a = x if place == 0 and not self._careful else x @ weights.input + weights.bias
-            everything = cells.step(weights, a, now, OPS, nudge)
+            clamp = self._clamps.get(f"{part}[h]")
+            everything = cells.step(weights, a, now, OPS, nudge, clamp)
             if self._careful:
                 own = keras.tree.flatten(self._cells[place](x, before)[1])
                 everything |= dict(zip(CARRIED[weights.kind], own, strict=True))
+                everything["h"] = everything["h"] if clamp is None else clamp(everything["h"])
             if there is not None:
                 everything = {name: ops.where(there, value, now.get(name, float("nan"))) for name, value in everything.items()}
             x = everything["h"]

@@ -7,6 +7,7 @@ from typing import Any
 from keras import layers as kl
 
 from seqscope.engines.base import InputHint
+from seqscope.nn.keras import PoolingHead
 from seqscope.reach import Mixes, Reach, Remembers, Same, Slides
 
 _SAMPLE_FIRST, _CHANNELS_FIRST = ("sample", "time", "unit"), ("sample", "unit", "time")
@@ -71,6 +72,8 @@ def kind_of(layer: Any) -> str:
         return kind_of(layer.forward_layer)
     if _is(layer, "TimeDistributed"):
         return kind_of(layer.layer)
+    if is_head(layer):
+        return "pooling_head"
     if _activation_of(layer) == "softmax" and _is(layer, "Activation"):
         return "softmax"
     return next((kind for names, kind in _KINDS if _is(layer, *names)), "other")
@@ -94,6 +97,8 @@ def description_of(layer: Any) -> str:
         return f"embedding of {layer.input_dim} tokens in {layer.output_dim} dimensions"
     if _is(layer, "MultiHeadAttention"):
         return f"attention with {layer.num_heads} heads of {layer.key_dim}"
+    if is_head(layer):
+        return f"{layer.pooling} into {layer.n_outputs} outputs"
     if _is(layer, "MaxPooling1D", "AveragePooling1D"):
         return f"{name} over {layer.pool_size[0]} steps"
     if _is(layer, "Dropout", "SpatialDropout1D"):
@@ -138,6 +143,8 @@ def input_hint(name: str, layer: Any) -> InputHint | None:
         return InputHint(name, int(layer.kernel.shape[1]) * layer.groups)
     if _is(layer, "Dense") and layer.built:
         return InputHint(name, int(layer.kernel.shape[0]))
+    if is_head(layer) and layer.n_features is not None:
+        return InputHint(name, int(layer.n_features))
     return None
 
 
@@ -227,9 +234,16 @@ def is_time_distributed(layer: Any) -> bool:
     return _is(layer, "TimeDistributed")
 
 
+def is_head(layer: Any) -> bool:
+    """Whether a layer is a head of `seqscope.nn`."""
+    return isinstance(layer, PoolingHead)
+
+
 def is_atomic(layer: Any) -> bool:
     """Whether a layer is one row with all that is in it."""
-    return is_recurrent(layer) or _is(layer, "Bidirectional", "TimeDistributed", "MultiHeadAttention", "GroupQueryAttention")
+    return (
+        is_recurrent(layer) or is_head(layer) or _is(layer, "Bidirectional", "TimeDistributed", "MultiHeadAttention", "GroupQueryAttention")
+    )
 
 
 def gives_main_first(layer: Any) -> bool:

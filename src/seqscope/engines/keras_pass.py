@@ -11,8 +11,10 @@ from typing import Any, Generic, TypeVar
 import keras
 import numpy as np
 
-from seqscope.engines.base import STATES, WEIGHTS, StandIn
+from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, StandIn
+from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.keras_backends import Backend, Body, Shape
+from seqscope.engines.keras_holds import clamps_of, key_of, place_of, refuse_missing, tensors_of
 from seqscope.engines.keras_layers import Described
 from seqscope.engines.keras_logits import LogitWatch
 from seqscope.engines.keras_watch import Watch, watching
@@ -48,6 +50,8 @@ class Job:
         Whether a final softmax, log-softmax or sigmoid is looked through.
     target : function, optional
         What makes a score for each row of what the model gives.
+    held : dict of Hold
+        Units that are held.
     """
 
     wanted: tuple[str, ...]
@@ -56,6 +60,7 @@ class Job:
     careful: frozenset[str] = frozenset()
     logits: bool = False
     target: Callable[[Any], Any] | None = None
+    held: Held = field(default_factory=lambda: NOTHING_HELD)
 
 
 @dataclass(frozen=True)
@@ -104,14 +109,14 @@ class Passes:
         free : tuple or None
             The batch's shape, None for sizes that may differ from call to call; None: each shape is traced anew.
         """
-        values = self.values_of(variables)
+        values, more = self.values_of(variables), {"lengths": lengths, "held": tensors_of(job.held)}
         with self._backend.without_gradients():
             if job.instead:
                 notes = _Notes()
-                outputs, seen, scores = self._body(job, described, variables, notes)(values, batch, lengths)
+                outputs, seen, scores = self._body(job, described, variables, notes)(values, batch, more)
             else:
                 compiled = self._compiled(job, described, variables, free, (str(batch.dtype), len(batch.shape)))
-                (outputs, seen, scores), notes = compiled(values, batch, lengths)
+                (outputs, seen, scores), notes = compiled(values, batch, more)
         seen = list(zip(notes.seen, seen, strict=True))
         return Found(outputs, seen, scores[0] if scores else None, notes.drew_noise, notes.columns, notes.through)
 
@@ -121,22 +126,36 @@ class Passes:
             return Compiled(self._backend.compiled(self._body(job, described, variables, notes), free), notes)
 
         # What was compiled holds the target, so that no other can come to have its id.
-        key = (job.wanted, job.padded, job.careful, job.logits, id(job.target), kind, free, tuple(map(id, variables)))
+        said = (job.wanted, job.padded, job.careful, job.logits, id(job.target), key_of(job.held))
+        key = (said, kind, free, tuple(map(id, variables)))
         compiled: Compiled[_Notes] = self.kept(key, make)
         return compiled
 
-    def watch(self, job: Job, described: Described, lengths: Any) -> Watch:
-        """What a job looks at, as layers."""
-        names = {kind: [name.removesuffix(kind) for name in job.wanted if name.endswith(kind)] for kind in (STATES, WEIGHTS)}
+    def watch(self, job: Job, described: Described, lengths: Any, held: Mapping[str, Any] | None = None) -> Watch:
+        """What a job looks at, as layers.
+
+        Parameters
+        ----------
+        held : dict, optional
+            What is held, as tensors.
+        """
+        names = {kind: [name.removesuffix(kind) for name in job.wanted if name.endswith(kind)] for kind in (STATES, WEIGHTS, INSTANCES)}
+        looped = [place_of(name, described)[0] for name, hold in job.held.items() if hold.axis is None]
+        stepped: dict[str, tuple[Any, Sequence[str]]] = {name: (described.objects[name], ()) for name in looped}
+        ran: set[str] = set()
         return Watch(
-            wanted={name: described.objects[name] for name in job.wanted if not name.endswith((STATES, WEIGHTS))},
-            states=described.with_states(names[STATES]),
+            wanted={name: described.objects[name] for name in job.wanted if not name.endswith((STATES, WEIGHTS, INSTANCES))},
+            states={**stepped, **described.with_states(names[STATES])},
             attention={name: described.objects[name] for name in names[WEIGHTS]},
+            heads={name: described.objects[name] for name in names[INSTANCES]},
             stand_ins=[(described.objects[name], stand_in) for name, stand_in in job.instead.items()],
             lengths=lengths if job.padded else None,
             recurrent=described.recurrent,
             as_numpy=self._backend.as_numpy,
             careful=job.careful,
+            clamps=clamps_of(job.held, held or {}, described, ran),
+            holders={name: described.objects[name] for name, hold in job.held.items() if hold.axis is not None},
+            ran=ran,
         )
 
     def stateless(self, described: Described, variables: Sequence[Any], values: Sequence[Any]) -> keras.StatelessScope:
@@ -162,13 +181,16 @@ class Passes:
     def _body(self, job: Job, described: Described, variables: Sequence[Any], notes: _Notes) -> Body:
         """The pass as a function of tensors. What is not a tensor is noted while it is traced."""
 
-        def body(values: list[Any], batch: Any, lengths: Any) -> tuple[list[Any], list[Any], list[Any]]:
-            watch = self.watch(job, described, lengths)
+        def body(values: list[Any], batch: Any, more: Mapping[str, Any]) -> tuple[list[Any], list[Any], list[Any]]:
+            lengths = more["lengths"]
+            watch = self.watch(job, described, lengths, more["held"])
             logits = LogitWatch(described.objects.values())
             with self.stateless(described, variables, values) as scope:
                 before = [scope.get_current_value(seed) for seed in described.seeds]
                 with logits.watching() if job.logits else contextlib.nullcontext(), watching(watch):
                     given = self.call(self.model, batch, lengths)
+                if not job.instead:
+                    refuse_missing(job.held, watch.ran)
                 after = [scope.get_current_value(seed) for seed in described.seeds]
                 outputs = tensors_in(given)
                 notes.through = ""

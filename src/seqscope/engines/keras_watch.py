@@ -12,8 +12,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from seqscope.engines import keras_attention, keras_cells, keras_kinds
-from seqscope.engines.base import STATES, WEIGHTS, StandIn
+from seqscope.engines import keras_attention, keras_cells, keras_heads, keras_kinds
+from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, StandIn
+from seqscope.engines.keras_holds import Clamps
 from seqscope.engines.places import by_place, replaced
 
 
@@ -29,6 +30,8 @@ class Watch:
         The recurrent layers whose states to look at, by name, and of each the names of the parts that are wanted.
     attention : dict
         The attention layers whose weights to look at, by name.
+    heads : dict
+        The heads of `seqscope.nn` whose instances to look at, by name.
     stand_ins : sequence of (layer, function)
         What to compute in place of a layer.
     lengths : tensor (sample,) or None
@@ -42,6 +45,13 @@ class Watch:
     nudges : dict of dicts of functions
         What makes of what layers give, by name, something of the same value with respect to which is differentiated: of a recurrent
         layer what is added to its states, by place (see `keras_cells.showing`); of another one its first tensor, under "".
+    clamps : dict of dicts of functions
+        What holds units of what layers give, by name: of recurrent layers (which are in `states` then) at each step, by place; of other
+        ones of the first tensor, under "".
+    holders : dict
+        Those layers that are not recurrent.
+    ran : set of str
+        The layers whose units were held.
     put : dict of tensors
         What layers that are not recurrent give in place of their first tensor, by name.
     unfit : list of str
@@ -62,7 +72,11 @@ class Watch:
     recurrent: Sequence[Any]
     as_numpy: Callable[[Any], np.ndarray]
     careful: Collection[str] = ()
+    heads: Mapping[str, Any] = field(default_factory=dict)
     nudges: Mapping[str, keras_cells.Nudges] = field(default_factory=dict)
+    clamps: Clamps = field(default_factory=dict)
+    holders: Mapping[str, Any] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
     put: Mapping[str, Any] = field(default_factory=dict)
     unfit: list[str] = field(default_factory=list)
     apart: bool = False
@@ -73,17 +87,19 @@ class Watch:
 @contextlib.contextmanager
 def watching(watch: Watch) -> Iterator[None]:
     """Wrap the layers; put back what they were, also after an exception."""
-    layers = {id(layer): layer for layer in [*watch.wanted.values(), *(layer for layer, _ in watch.stand_ins)]}
+    touched = [*watch.wanted.values(), *watch.holders.values(), *(layer for layer, _ in watch.stand_ins)]
+    layers = {id(layer): layer for layer in touched}
     stand_ins = {id(layer): stand_in for layer, stand_in in watch.stand_ins}
     with contextlib.ExitStack() as undo:
         for name, (layer, parts) in watch.states.items():
             if id(layer) not in stand_ins:
-                undo.enter_context(
-                    keras_cells.showing(layer, _keep_states(name, parts, watch), watch.nudges.get(name, {}), careful=name in watch.careful)
-                )
+                more: dict[str, Any] = {"clamps": watch.clamps.get(name, {}), "careful": name in watch.careful}
+                undo.enter_context(keras_cells.showing(layer, _keep_states(name, parts, watch), watch.nudges.get(name, {}), **more))
                 undo.enter_context(_unfused(layer))
         for name, layer in watch.attention.items():
             undo.enter_context(replaced(layer, "call", keras_attention.with_weights(layer, _keep(f"{name}{WEIGHTS}", watch))))
+        for name, layer in watch.heads.items():
+            undo.enter_context(replaced(layer, "call", keras_heads.with_instances(layer, _keep_parts(f"{name}{INSTANCES}", watch))))
         if watch.lengths is not None:
             for layer in watch.recurrent:
                 undo.enter_context(_every_step(layer, [], watch.lengths))
@@ -95,6 +111,10 @@ def watching(watch: Watch) -> Iterator[None]:
 
 def _keep(address: str, watch: Watch) -> Callable[[Any], None]:
     return lambda tensor: watch.seen.append((address, tensor))
+
+
+def _keep_parts(name: str, watch: Watch) -> Callable[[str, Any], None]:
+    return lambda part, tensor: watch.seen.append((f"{name}[{part}]", tensor))
 
 
 def _keep_states(name: str, parts: Sequence[str], watch: Watch) -> keras_cells.Keep:
@@ -130,7 +150,10 @@ def _wrapped(layer: Any, names: Sequence[str], stand_in: StandIn | None, watch: 
         elif keras_kinds.is_bidirectional(layer) and not layer.return_sequences:
             shown, given = _bidirectional(layer, original, args, kwargs)
         else:
-            shown = given = _changed(original(*args, **kwargs), names, watch)
+            own = original(*args, **kwargs)
+            for name in (name for name, holder in watch.holders.items() if holder is layer):
+                own = _first_changed(own, watch.clamps[name][""])
+            shown = given = _changed(own, names, watch)
         if keras_kinds.gives_main_first(layer) and isinstance(shown, list | tuple):
             shown = shown[0]
         tensors = by_place(shown, lambda value: value if ops.is_tensor(value) else None)

@@ -20,11 +20,22 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from seqscope.cells import CellWeights
-from seqscope.engines import torch_attention, torch_captum, torch_cells, torch_gradient, torch_kinds, torch_reach, torch_recurrent
-from seqscope.engines.base import STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn
+from seqscope.engines import (
+    torch_attention,
+    torch_captum,
+    torch_cells,
+    torch_gradient,
+    torch_heads,
+    torch_kinds,
+    torch_reach,
+    torch_recurrent,
+)
+from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn
+from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.places import by_place
 from seqscope.engines.score import Score, Target, as_score
 from seqscope.engines.torch_gradient import Replay
+from seqscope.engines.torch_holds import Holding
 from seqscope.engines.torch_kernels import kernel_of
 from seqscope.engines.torch_logits import LogitWatch
 from seqscope.engines.torch_stack import stack_layer, stack_names
@@ -34,6 +45,7 @@ from seqscope.engines.torch_weights import load_weights
 from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError, nearest
 from seqscope.layers import Layer
 from seqscope.layouts import ORDERS
+from seqscope.nn.torch import PoolingHead
 
 __all__ = ["ENGINE", "TorchEngine", "as_numpy", "load_weights"]
 
@@ -47,7 +59,7 @@ _MAIN_FIRST = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _DIFFERS_IN_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 # Modules that use their children without calling them, as any with parametrized weights does.
-_ATOMIC = (nn.MultiheadAttention, nn.RNNBase)
+_ATOMIC = (nn.MultiheadAttention, nn.RNNBase, PoolingHead)
 
 
 class TorchEngine:
@@ -149,9 +161,10 @@ class TorchEngine:
         padded: bool = False,
         logits: bool = False,
         target: Callable[[Any], Any] | None = None,
+        held: Held = NOTHING_HELD,
     ) -> Forward:
         """Run the module once in evaluation mode, without gradients (see `engines.base.Engine.forward`)."""
-        run = functools.partial(self._run, batch, lengths, capture, instead or {}, logits=logits, target=target)
+        run = functools.partial(self._run, batch, lengths, capture, instead or {}, logits=logits, target=target, held=held)
         found = run()
         late = {value.layer for values in found.seen.values() for value in values if value.was_overwritten}
         if late:  # an operation in place came after the hook: run again and copy in the hook, from now on
@@ -186,6 +199,11 @@ class TorchEngine:
         """The modules that have attention weights."""
         return tuple(name for name, module in self._rows.items() if torch_attention.has_weights(module))
 
+    @cached_property
+    def heads(self) -> tuple[str, ...]:
+        """The modules that are heads of `seqscope.nn` (see `engines.base.HasHeads`)."""
+        return tuple(name for name, module in self._rows.items() if isinstance(module, PoolingHead))
+
     def recurrent(self, name: str) -> tuple[CellWeights, ...]:
         """The weights of a recurrent layer, one for each direction (see `engines.base.HasStates`)."""
         if name not in self.recurrent_parts:
@@ -211,13 +229,14 @@ class TorchEngine:
         *,
         state: str = "h",
         replace: np.ndarray | None = None,
+        held: Held = NOTHING_HELD,
     ) -> Gradient:
         """The derivative of each sample's score (see `engines.base.HasGradients`)."""
         wanted = target.capture if isinstance(target, Score) else ""
         for name in (layer, wanted.removesuffix(STATES)):
             if name and name not in self.by_name and name not in self.recurrent_parts:
                 raise LayerError(f"No layer is named '{name}': {nearest(name, self.by_name)}.")
-        run = functools.partial(self._differentiated, batch, lengths, target, layer, state, replace, wanted)
+        run = functools.partial(self._differentiated, batch, lengths, target, layer, state, replace, wanted, held)
         # Without the weights' own derivatives, what comes before the layer keeps nothing for the way back. Where the score then has none
         # at all, it may not depend on what is asked for, and is zero: the weights tell that from one that is cut off.
         return run(frozen=True) or run(frozen=False) or torch_gradient.refuse_cut_off()
@@ -231,6 +250,7 @@ class TorchEngine:
         state: str,
         replace: np.ndarray | None,
         wanted: str,
+        held: Held,
         *,
         frozen: bool,
     ) -> Gradient | None:
@@ -251,10 +271,11 @@ class TorchEngine:
                 raise UnsupportedError("Tokens have no derivative: ask for the one at the layer that embeds them, with layer=.")
             nudged = None if layer is None else next(self._places([layer]))
             shown = next(self._places([wanted.removesuffix(STATES)])) if wanted.endswith(STATES) else None
-            replay = Replay(nudged, state, None if replace is None else self._to_tensor(replace), shown)
+            holding = around.enter_context(self._holding(held))
+            replay = Replay(nudged, state, None if replace is None else self._to_tensor(replace), shown, holding)
             around.enter_context(replay.put_in())
             seen: dict[str, list[_Seen]] = {}
-            around.enter_context(self._hooks([wanted] if wanted and shown is None else [], seen, under_way, copied=False))
+            around.enter_context(self._hooks([wanted] if wanted and shown is None else [], seen, under_way, holding, copied=False))
             x.requires_grad_(layer is None)
             with LogitWatch() as watch:
                 output = self._output_of(x.clone(), lengths)
@@ -279,7 +300,15 @@ class TorchEngine:
             yield under_way, around
 
     def captum(
-        self, method: str, options: Mapping[str, Any], batch: np.ndarray, lengths: np.ndarray, target: Target, baseline: np.ndarray
+        self,
+        method: str,
+        options: Mapping[str, Any],
+        batch: np.ndarray,
+        lengths: np.ndarray,
+        target: Target,
+        baseline: np.ndarray,
+        *,
+        held: Held = NOTHING_HELD,
     ) -> np.ndarray:
         """What a method of captum gives (see `engines.base.HasCaptum`)."""
         score = as_score(target, len(batch))
@@ -292,7 +321,9 @@ class TorchEngine:
 
         if isinstance(score, Score) and score.address:
             raise UnsupportedError("captum explains outputs of the model here: for a unit, use a method of seqscope's own.")
-        with self._with_derivatives():
+        with self._with_derivatives() as (_, around):
+            holding = around.enter_context(self._holding(held))
+            around.enter_context(Replay(None, "h", None, None, holding).put_in())
             x, base = self._to_tensor(batch), self._to_tensor(baseline)
             return as_numpy(torch_captum.attributions(method, options, scores, self._module, x, base)).copy()
 
@@ -326,19 +357,23 @@ class TorchEngine:
         *,
         logits: bool,
         target: Callable[[Any], Any] | None,
+        held: Held,
     ) -> _Found:
         """One pass."""
         seen: dict[str, list[_Seen]] = {}
         with contextlib.ExitStack() as around:
             under_way = around.enter_context(as_it_was(self._module))
             around.enter_context(torch_reach.replaced(self._modules, instead))
-            values = [name for name in capture if not name.endswith((STATES, WEIGHTS))]
-            around.enter_context(self._hooks(values, seen, under_way, copied=bool(instead)))
-            states = around.enter_context(torch_recurrent.watching(self._with_states(capture), copied=self._overwritten))
+            holding = around.enter_context(self._holding(held, stand_ins=bool(instead)))
+            values = [name for name in capture if not name.endswith((STATES, WEIGHTS, INSTANCES))]
+            around.enter_context(self._hooks(values, seen, under_way, holding, copied=bool(instead)))
+            with_states = self._with_states(capture)
+            states = around.enter_context(torch_recurrent.watching(with_states, copied=self._overwritten, holding=holding))
             asked = self._with_weights(capture)
             if asked:
                 _without_nested_tensors(self._module)
             weights = around.enter_context(torch_attention.watching(asked))
+            heads = around.enter_context(torch_heads.watching(self._with_instances(capture)))
             watch = LogitWatch() if logits else None
             with contextlib.nullcontext() if watch is None else watch:
                 output = self._output_of(self._to_tensor(batch), lengths)
@@ -349,7 +384,7 @@ class TorchEngine:
             scores = None if target is None else _own(torch_gradient.by_function(target, output, len(lengths)), under_way)
             outputs = [_own(tensor, under_way) for tensor in ([before[0], *tensors[1:]] if before else tensors)]
             drew_noise = under_way.drew_noise()
-            for found in (states, weights):
+            for found in (states, weights, heads):
                 for name, watched in found.items():
                     for address, calls in watched.by_address(name).items():
                         seen[address] = [_Seen(name, tensor, watched.dims_of(tensor), watched.overwritten) for tensor in calls]
@@ -369,13 +404,33 @@ class TorchEngine:
         held = itertools.chain(self._module.parameters(), self._module.buffers())
         return next((tensor for tensor in held if tensor.is_floating_point()), None)
 
+    def why_not_held(self, name: str) -> str | None:
+        """What stands in the way of holding a layer's units (see `engines.base.HasHolds`)."""
+        ((_, module, _),) = self._places([name])
+        if torch_recurrent.has_states(module) and torch_recurrent.has_own_forward(module):
+            return f"it is a {type(module).__name__} with a forward of its own, whose recurrence is not known"
+        return None
+
     @contextlib.contextmanager
-    def _hooks(self, capture: Sequence[str], seen: dict[str, list[_Seen]], under_way: Pass, *, copied: bool) -> Iterator[None]:
+    def _holding(self, held: Held, *, stand_ins: bool = False) -> Iterator[Holding]:
+        """Hold units of layers for the time of one pass, in which all of these layers run, unless others stand in for some."""
+        holding = Holding(held, self._places(list(held)))
+        if held:
+            _without_nested_tensors(self._module)
+        with holding.put_in():
+            yield holding
+        if not stand_ins:
+            holding.refuse_missing()
+
+    @contextlib.contextmanager
+    def _hooks(
+        self, capture: Sequence[str], seen: dict[str, list[_Seen]], under_way: Pass, holding: Holding, *, copied: bool
+    ) -> Iterator[None]:
         """Hook the wanted layers for the time of one pass."""
         handles = []
         try:
             for name, module, index in self._places(capture):
-                hook = self._hook(name, index, seen, under_way, copied=copied or name in self._overwritten)
+                hook = self._hook(name, index, seen, under_way, holding, copied=copied or name in self._overwritten)
                 handles.append(module.register_forward_hook(hook, with_kwargs=True))
             if handles:
                 _without_nested_tensors(self._module)
@@ -403,10 +458,19 @@ class TorchEngine:
         names = [name.removesuffix(WEIGHTS) for name in capture if name.endswith(WEIGHTS)]
         return [(f"{name}{WEIGHTS}", module) for name in names if isinstance(module := self._modules[name], nn.MultiheadAttention)]
 
-    def _hook(self, name: str, index: int | None, seen: dict[str, list[_Seen]], under_way: Pass, *, copied: bool) -> _Hook:
+    def _with_instances(self, capture: Sequence[str]) -> list[tuple[str, PoolingHead]]:
+        """Of which heads each step is wanted."""
+        names = [name.removesuffix(INSTANCES) for name in capture if name.endswith(INSTANCES)]
+        return [(f"{name}{INSTANCES}", module) for name in names if isinstance(module := self._modules[name], PoolingHead)]
+
+    def _hook(
+        self, name: str, index: int | None, seen: dict[str, list[_Seen]], under_way: Pass, holding: Holding, *, copied: bool
+    ) -> _Hook:
+        run_of = functools.partial(torch_recurrent.run_of, holding=holding)
+
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> None:
             if index is not None:
-                value = stack_layer(module, index, args, kwargs, value)
+                value = stack_layer(module, index, args, kwargs, value, run_of)
             for path, tensor in _values_of(module, value).items():
                 kept = tensor.clone() if copied or tensor.is_inference() else _own(tensor, under_way)
                 seen.setdefault(name + path, []).append(_Seen(name, kept))

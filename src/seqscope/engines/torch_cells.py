@@ -81,8 +81,8 @@ class WithGradients(InPlace):
 IN_PLACE, WITH_GRADIENTS = InPlace(), WithGradients()
 
 
-def by_loop(weights: CellWeights, x: Tensor, state: Mapping[str, Tensor]) -> States:
-    """Every state at every step, in one pass: (time, sample, unit), from x (time, sample, channel)."""
+def by_loop(weights: CellWeights, x: Tensor, state: Mapping[str, Tensor], clamp: Elementwise | None = None) -> States:
+    """Every state at every step, in one pass: (time, sample, unit), from x (time, sample, channel); `clamp` as in `cells.carried_on`."""
     n_steps, n_rows, _ = x.shape
     pre = _empty(x, n_steps, n_rows, len(weights.bias))
     kept = {name: _empty(x, n_steps, *value.shape) for name, value in state.items()}
@@ -91,7 +91,7 @@ def by_loop(weights: CellWeights, x: Tensor, state: Mapping[str, Tensor]) -> Sta
         block = slice(start, start + _BLOCK)
         _project(weights, x[block], pre[block])
         for at_step, *into in zip(pre[block].unbind(0), *(kept[name][block].unbind(0) for name in now), strict=True):
-            everything = cells.step(weights, at_step, now, IN_PLACE)
+            everything = cells.step(weights, at_step, now, IN_PLACE, clamp=clamp)
             for name, place in zip(now, into, strict=True):
                 now[name] = place.copy_(everything[name])
     return kept | _columns(weights, pre)

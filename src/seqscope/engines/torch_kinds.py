@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from seqscope.engines.base import InputHint
+from seqscope.nn.torch import PoolingHead
 
 _TIME_FIRST, _SAMPLE_FIRST, _CHANNELS_FIRST = ("time", "sample", "unit"), ("sample", "time", "unit"), ("sample", "unit", "time")
 
@@ -27,6 +28,7 @@ _KINDS: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((nn.Dropout, nn.Dropout1d, nn.AlphaDropout), "dropout"),
     ((nn.Flatten,), "flatten"),
     ((nn.Softmax, nn.LogSoftmax), "softmax"),
+    ((PoolingHead,), "pooling_head"),
     ((nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Hardtanh), "nonlinearity"),
 )
 
@@ -52,6 +54,8 @@ def description_of(module: nn.Module) -> str:
             return f"embedding of {module.num_embeddings} tokens in {module.embedding_dim} dimensions"
         case nn.MultiheadAttention():
             return f"attention with {module.num_heads} heads of {module.head_dim}"
+        case PoolingHead():
+            return f"{module.pooling} into {module.n_outputs} outputs"
         case nn.Softmax():
             return "softmax"
         case nn.Dropout():
@@ -85,4 +89,6 @@ def input_hint(name: str, module: nn.Module) -> InputHint | None:
             return InputHint(name, module.normalized_shape[-1])
         case nn.MultiheadAttention():
             return InputHint(name, module.embed_dim)
+        case PoolingHead():
+            return InputHint(name, module.n_features)
     return None

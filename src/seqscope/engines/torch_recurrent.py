@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from seqscope import cells
 from seqscope.cells import CellWeights
 from seqscope.engines.base import BACKWARD, FORWARD
 from seqscope.engines.torch_cells import IN_PLACE, States, Tensor, by_loop, by_product, loop_is_faster, weights_of
+from seqscope.engines.torch_holds import Holding
 from seqscope.engines.torch_stack import alone, arguments, state_of
 from seqscope.engines.torch_state import version_of
 from seqscope.errors import LayerError, about_layer
@@ -44,6 +45,8 @@ class Watched:
         first step, "h0" and "c0", (sample, unit).
     steps : list of (module, input, state, value)
         For a cell, its calls as they were: their gates are computed together in the end.
+    clamp : function or None
+        What holds units of a cell's h.
     dims : dict of tuples
         What the axes of a state are, by their number; empty where only trying tells.
     versions : list of (tensor, version)
@@ -52,6 +55,7 @@ class Watched:
 
     calls: list[dict[str, States]] = field(default_factory=list)
     steps: list[tuple[nn.Module, Tensor, Any, Any]] = field(default_factory=list)
+    clamp: cells.Elementwise | None = None
     dims: dict[int, tuple[str, ...]] = field(default_factory=lambda: {3: ("sample", "time", "unit"), 2: ("sample", "unit")})
     versions: list[tuple[Tensor, int | None]] = field(default_factory=list)
 
@@ -69,7 +73,7 @@ class Watched:
         if self.steps:
             self.dims = {}
             with about_layer(name):
-                self.calls, self.steps = _gates_of_calls(self.steps), []
+                self.calls, self.steps = _gates_of_calls(self.steps, self.clamp), []
         found: dict[str, list[Tensor]] = {}
         for call in self.calls:
             for direction, states in call.items():
@@ -84,8 +88,8 @@ def has_states(module: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def watching(wanted: Sequence[tuple[str, nn.Module, int]], *, copied: Collection[str]) -> Iterator[dict[str, Watched]]:
-    """Let modules compute their states along with their value, for the time of one pass.
+def watching(wanted: Sequence[tuple[str, nn.Module, int]], *, copied: Collection[str], holding: Holding) -> Iterator[dict[str, Watched]]:
+    """Let modules compute their states along with their value, and hold units of their h, for the time of one pass.
 
     Parameters
     ----------
@@ -96,28 +100,46 @@ def watching(wanted: Sequence[tuple[str, nn.Module, int]], *, copied: Collection
     """
     seen = {name: Watched() for name, _, _ in wanted}
     with contextlib.ExitStack() as undo:
-        for module in {id(module): module for _, module, _ in wanted}.values():
+        for module in {id(module): module for module in (*(module for _, module, _ in wanted), *holding.recurrent)}.values():
             names = {layer: name for name, of, layer in wanted if of is module}
             if "forward" in vars(module):  # something stands in for it
                 continue
-            vars(module)["forward"] = _forward(module, names, seen, copied)
+            vars(module)["forward"] = _forward(module, names, seen, copied, holding)
             undo.callback(vars(module).pop, "forward", None)
         yield seen
 
 
-def _forward(module: nn.Module, names: Mapping[int, str], seen: Mapping[str, Watched], copied: Collection[str]) -> Any:
+def _forward(module: nn.Module, names: Mapping[int, str], seen: Mapping[str, Watched], copied: Collection[str], holding: Holding) -> Any:
     """The module's forward, which keeps the states of its layers under these names."""
+    return (_of_cell if isinstance(module, nn.RNNCellBase) else _of_stack)(module, names, seen, copied, holding)
+
+
+def _of_cell(module: Any, names: Mapping[int, str], seen: Mapping[str, Watched], copied: Collection[str], holding: Holding) -> Any:
+    """A cell's forward: it computes its value itself."""
     plain = module.forward
 
-    def of_cell(input: Tensor, hx: Any = None) -> Any:
+    def forward(input: Tensor, hx: Any = None) -> Any:
         value = plain(input, hx)
-        seen[names[0]].steps.append((module, *(each(part, torch.clone) for part in (input, hx, value))))  # the model may write over them
+        (clamp,) = holding.clamps(module, 0, [weights_of(module)]) if holding.holds(module, 0) else (None,)
+        if clamp is not None:
+            value = (clamp(value[0]), *value[1:]) if isinstance(value, tuple) else clamp(value)
+        if names:
+            copies = [each(part, torch.clone) for part in (input, hx, value)]  # the model may write over them
+            seen[names[0]].clamp = clamp
+            seen[names[0]].steps.append((module, *copies))
         return value
 
-    def of_stack(*args: Any, **kwargs: Any) -> Any:
+    return forward
+
+
+def _of_stack(module: Any, names: Mapping[int, str], seen: Mapping[str, Watched], copied: Collection[str], holding: Holding) -> Any:
+    """The forward of a layer or a stack of them."""
+    plain = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
         input, hx = arguments(*args, **kwargs)
-        with about_layer(next(iter(names.values())).removesuffix(".0")):
-            value, found = _run_stack(module, plain, names.keys(), input, hx)
+        with about_layer(next(iter(names.values()), type(module).__name__).removesuffix(".0")):
+            value, found = _run_stack(module, plain, names.keys(), input, hx, holding)
         for layer, ways in found.items():
             watched, copy = seen[names[layer]], names[layer] in copied
             watched.calls.append({way: _sample_first(states, copy=copy) for way, states in ways.items()})
@@ -126,7 +148,7 @@ def _forward(module: nn.Module, names: Mapping[int, str], seen: Mapping[str, Wat
                 watched.dims = {}
         return value
 
-    return of_cell if isinstance(module, nn.RNNCellBase) else of_stack
+    return forward
 
 
 def _sample_first(states: States, *, copy: bool) -> States:
@@ -138,17 +160,18 @@ def _sample_first(states: States, *, copy: bool) -> States:
 # A stack, layer by layer
 
 
-def _run_stack(module: Any, plain: Any, wanted: Any, input: Any, hx: Any) -> tuple[Any, dict[int, dict[str, States]]]:
+def _run_stack(module: Any, plain: Any, wanted: Any, input: Any, hx: Any, holding: Holding) -> tuple[Any, dict[int, dict[str, States]]]:
     """What a recurrent module gives for these arguments, and the states of its wanted layers, (time, sample, unit)."""
     if isinstance(input, Tensor) and input.dim() == 2:  # one sequence without a sample axis
-        (value, final), found = _run_stack(
-            module, plain, wanted, input.unsqueeze(_sample_axis(module)), each(hx, lambda part: part[:, None])
+        (value, final), states = _run_stack(
+            module, plain, wanted, input.unsqueeze(_sample_axis(module)), each(hx, lambda part: part[:, None]), holding
         )
         single = {
-            layer: {way: _each_of(states, lambda part: part.squeeze(-2)) for way, states in ways.items()} for layer, ways in found.items()
+            layer: {way: _each_of(of_way, lambda part: part.squeeze(-2)) for way, of_way in ways.items()} for layer, ways in states.items()
         }
         return (value.squeeze(_sample_axis(module)), each(final, lambda part: part[:, 0])), single
-    found, finals, fed = {}, [], input
+    found: dict[int, dict[str, States]] = {}
+    finals, fed = [], input
     written = has_own_forward(module)
     if written and module.num_layers > 1:
         raise LayerError(
@@ -158,13 +181,25 @@ def _run_stack(module: Any, plain: Any, wanted: Any, input: Any, hx: Any) -> tup
         run = plain if module.num_layers == 1 else alone(module, layer)
         state = state_of(module, layer, hx)
         if layer in wanted:
-            fed, final, found[layer] = _Layer(module, layer, run, written).run(fed, state)
+            fed, final, found[layer] = _Layer(module, layer, run, written, holding).run(fed, state)
         else:
+            run = run_of(module, layer, state, holding) if holding.holds(module, layer) else run
             fed, final = run(fed, state)
         finals.append(final)
     if len(finals) == 1:
         return (fed, finals[0]), found
     return (fed, torch.cat(finals) if isinstance(finals[0], Tensor) else tuple(map(torch.cat, zip(*finals, strict=True)))), found
+
+
+def run_of(module: Any, layer: int, state: Any, holding: Holding) -> Callable[[Any, Any], Any]:
+    """How one layer of a stack is run, with what is held of it: a function of (input, state)."""
+    if not holding.holds(module, layer):
+        return alone(module, layer)
+    fast = holding.switched_off(module, layer, state)
+    if fast is not None:
+        return fast
+    stepped = _Layer(module, layer, alone(module, layer), False, holding)
+    return lambda fed, state: stepped.run(fed, state)[:2]
 
 
 def has_own_forward(module: nn.Module) -> bool:
@@ -196,20 +231,28 @@ class _Layer:
         The layer itself.
     written : bool
         Whether it may do something else than the equations, so that its value has to be its own.
+    holding : Holding
+        Where units of it are held, the equations give its value.
     """
 
-    def __init__(self, module: Any, layer: int, run: Any, written: bool) -> None:
+    def __init__(self, module: Any, layer: int, run: Any, written: bool, holding: Holding) -> None:
         self._module, self._layer, self._run, self._written = module, layer, run, written
         self._ways = (FORWARD, BACKWARD) if module.bidirectional else ("",)
         self._weights = {way: weights_of(module, layer, backward=way == BACKWARD) for way in self._ways}
+        self._is_held = holding.holds(module, layer)
+        self._clamps = dict(zip(self._ways, holding.clamps(module, layer, list(self._weights.values())), strict=True))
 
     def run(self, fed: Any, state: Any) -> tuple[Any, Any, dict[str, States]]:
         """Its value, its final state, and its states by direction, (time, sample, unit)."""
         x, lengths = steps_of(fed, batch_first=self._module.batch_first)
         initial = {way: initial_state(self._weights[way], place, state, x) for place, way in enumerate(self._ways)}
+        if self._is_held:
+            return self._by_loop(fed, x, lengths, initial)
         if lengths is None and not self._written and loop_is_faster(self._weights[self._ways[0]], x):
             with contextlib.suppress(LayerError):  # where rounding grows from step to step, each step has to start from the layer's own h
-                return self._by_loop(x, state, initial)
+                looped = self._by_loop(fed, x, lengths, initial)
+                self._check_loop(x, state, steps_of(looped[0], batch_first=self._module.batch_first)[0])
+                return looped
         value, final = self._run(fed, state)
         own = steps_of(value, batch_first=self._module.batch_first)[0].chunk(len(self._ways), -1)
         found = {}
@@ -220,15 +263,19 @@ class _Layer:
         self._check_final(final, found, lengths)
         return value, final, found
 
-    def _by_loop(self, x: Tensor, state: Any, initial: Mapping[str, States]) -> tuple[Any, Any, dict[str, States]]:
-        found = {}
+    def _by_loop(self, fed: Any, x: Tensor, lengths: Tensor | None, initial: Mapping[str, States]) -> tuple[Any, Any, dict[str, States]]:
+        """The same by the equations alone."""
+        looped = {}
         for way, weights in self._weights.items():
-            states = by_loop(weights, turned(x, None, way), initial[way])
-            found[way] = {name: turned(tensor, None, way) for name, tensor in states.items()} | _before(initial[way])
-        h = torch.cat([states["h"] for states in found.values()], -1) if len(found) > 1 else found[""]["h"]
-        final = tuple(self._final_of(found, name) for name in initial[self._ways[0]])
-        self._check_loop(x, state, h)
-        return h.transpose(0, 1) if self._module.batch_first else h, final if len(final) > 1 else final[0], found
+            states = by_loop(weights, turned(x, lengths, way), initial[way], self._clamps[way])
+            looped[way] = {name: turned(tensor, lengths, way) for name, tensor in states.items()}
+        h = torch.cat([states["h"] for states in looped.values()], -1) if len(looped) > 1 else looped[""]["h"]
+        final = tuple(self._final_of(looped, name, lengths) for name in initial[self._ways[0]])
+        found = {
+            way: {name: _ended(tensor, lengths) for name, tensor in states.items()} | _before(initial[way])
+            for way, states in looped.items()
+        }
+        return as_fed(h, fed, lengths, self._module), final if len(final) > 1 else final[0], found
 
     def _final_of(self, found: Mapping[str, States], name: str, lengths: Tensor | None = None) -> Tensor:
         """The last of a state for each direction, as torch orders them."""
@@ -277,6 +324,14 @@ def steps_of(value: Any, *, batch_first: bool) -> tuple[Tensor, Tensor | None]:
     if isinstance(value, PackedSequence):
         return pad_packed_sequence(value)
     return value.transpose(0, 1) if batch_first else value, None
+
+
+def as_fed(value: Tensor, fed: Any, lengths: Tensor | None, module: Any) -> Any:
+    """A value (time, sample, unit) in the form in which a layer was fed."""
+    if lengths is None:
+        return value.transpose(0, 1) if module.batch_first else value
+    data = pack_padded_sequence(value, lengths, enforce_sorted=False).data
+    return PackedSequence(data, fed.batch_sizes, fed.sorted_indices, fed.unsorted_indices)
 
 
 def turned(tensor: Tensor, lengths: Tensor | None, way: str) -> Tensor:
@@ -331,7 +386,7 @@ def _may_round(tensor: Tensor) -> bool:
 # Cells that a module calls once for every step
 
 
-def _gates_of_calls(steps: Sequence[tuple[nn.Module, Tensor, Any, Any]]) -> list[dict[str, States]]:
+def _gates_of_calls(steps: Sequence[tuple[nn.Module, Tensor, Any, Any]], clamp: cells.Elementwise | None) -> list[dict[str, States]]:
     """The states of a cell at each of its calls, the gates of all calls computed together."""
     weights = weights_of(steps[0][0])
     names = cells.CARRIED[weights.kind]
@@ -341,7 +396,8 @@ def _gates_of_calls(steps: Sequence[tuple[nn.Module, Tensor, Any, Any]]) -> list
         for (_, _, hx, _), now in zip(steps, after, strict=True)
     ]
     state = {name: _as_rows([one[name] for one in before]) for name in names}
-    found = cells.step(weights, torch.addmm(weights.bias, _as_rows([x for _, x, _, _ in steps]), weights.input), state, IN_PLACE)
+    a = torch.addmm(weights.bias, _as_rows([x for _, x, _, _ in steps]), weights.input)
+    found = cells.step(weights, a, state, IN_PLACE, clamp=clamp)
     _compare("h", _as_rows([one["h"] for one in after]), found["h"])
     sizes = [one["h"].numel() // one["h"].shape[-1] for one in after]
     parts = {name: torch.split(tensor, sizes) for name, tensor in found.items()}

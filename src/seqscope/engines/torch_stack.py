@@ -6,10 +6,14 @@ value is the stack's own, so nothing is computed for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+
+# How a layer of a stack is run: from the stack, the layer and its initial state a function of (input, state).
+RunOf = Callable[[nn.RNNBase, int, Any], Callable[[Any, Any], Any]]
 
 
 def stack_names(name: str, module: nn.RNNBase) -> tuple[str, ...]:
@@ -17,15 +21,16 @@ def stack_names(name: str, module: nn.RNNBase) -> tuple[str, ...]:
     return tuple(f"{name}.{index}" for index in range(module.num_layers))
 
 
-def stack_layer(module: nn.Module, index: int, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any) -> Any:
-    """Give what layer `index` of a stack put out in a call with these arguments that gave `value`."""
+def stack_layer(module: nn.Module, index: int, args: tuple[Any, ...], kwargs: dict[str, Any], value: Any, run_of: RunOf) -> Any:
+    """Give what layer `index` of a stack put out in a call with these arguments that gave `value`; `run_of` says how a layer is run."""
     if not isinstance(module, nn.RNNBase):
         raise TypeError(f"{type(module).__name__} is no recurrent stack")
     if index == module.num_layers - 1:
         return value
     fed, state = arguments(*args, **kwargs)
     for layer in range(index + 1):
-        fed = alone(module, layer)(fed, state_of(module, layer, state))[0]
+        own = state_of(module, layer, state)
+        fed = run_of(module, layer, own)(fed, own)[0]
     return fed, None
 
 
@@ -56,6 +61,16 @@ def alone(module: nn.RNNBase, layer: int) -> nn.RNNBase:
         setattr(part, name, nn.Parameter(weight.detach(), requires_grad=False))  # the same memory
     part.flatten_parameters()  # what cuDNN asks for; it moves the new parameters alone
     return part.eval()
+
+
+def deaf(module: nn.RNNBase, layer: int, masks: Sequence[torch.Tensor]) -> nn.RNNBase:
+    """Layer `layer` as a module of its own that takes no notice of some units of its h before, those of a mask for each direction."""
+    part = alone(module, layer)
+    for mask, end in zip(masks, ("", "_reverse"), strict=False):
+        weight = getattr(part, f"weight_hh_l0{end}").detach()
+        setattr(part, f"weight_hh_l0{end}", nn.Parameter(weight.masked_fill(mask, 0), requires_grad=False))
+    part.flatten_parameters()
+    return part
 
 
 def state_of(module: nn.RNNBase, layer: int, state: Any) -> Any:

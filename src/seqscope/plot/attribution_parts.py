@@ -254,9 +254,9 @@ def summed(array: xr.DataArray) -> xr.DataArray:
 
 
 def method_of(array: xr.DataArray) -> str:
-    """What the colours are called: the method, and of which score."""
+    """What the colours are called: the method, and of which score; what is of none by its own name."""
     method, score = str(array.attrs.get("method", "Attribution")), array.attrs.get(SCORE)
-    return f"{method} of the {score}" if score else method
+    return f"{method} of the {score}" if score else str(array.attrs.get("long_name", method))
 
 
 def title_of(array: xr.DataArray, *, method: bool = True) -> str:
@@ -321,7 +321,7 @@ def _on_lines(text: str, points: float) -> str:
     first, comma, rest = text.partition(", ")
     if comma and max(len(first) + 1, len(rest)) <= room < len(text):
         return f"{first},\n{rest}"
-    return textwrap.fill(text, room)
+    return textwrap.fill(text, room, break_long_words=False)
 
 
 def name_above(ax: Axes, handles: Sequence[Any]) -> None:

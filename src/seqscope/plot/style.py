@@ -124,6 +124,15 @@ def size_of(ax: Axes) -> tuple[float, float]:
     return box.width * 72 / dpi, box.height * 72 / dpi
 
 
+def name_below(figure: Figure | SubFigure, handles: Sequence[Any]) -> None:
+    """Say below all panels what is drawn in them, as many names in a row as the figure has room for, six at most."""
+    points = FontProperties(size="small").get_size_in_points()
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    room = figure.bbox.width * 72 / figure.dpi / (points * (LETTER * longest + 5.0))
+    across = max(1, min(len(handles), 6, int(room)))
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=across, fontsize="small", frameon=False)
+
+
 def put_title(ax: Axes, title: str, **look: Any) -> None:
     """Write above a panel, on several lines of about one length where it is too narrow for one."""
     points = FontProperties(size="large").get_size_in_points()
