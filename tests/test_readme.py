@@ -22,9 +22,10 @@ class TakesLengths(torch.nn.Module):
         return self.lstm(batch)[0][torch.arange(len(batch)), lengths - 1]
 
 
-def test_every_python_block_of_the_readme_runs(capsys):
+def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 8
     names = {"model": TakesLengths()}
     for block in blocks:
         exec(block, names)
@@ -40,6 +41,12 @@ def test_every_python_block_of_the_readme_runs(capsys):
     assert names["why"].sizes == {"time": 19, "channel": 12}
     assert names["inside"].sizes == {"time": 19, "unit": 100}
     assert names["maps"].sizes == {"sample": 20, "time": 29}
+    assert names["asked"].sizes["restart"] == 3
+    assert float(names["asked"].probability.min()) > 0.99
+    assert names["windows"].sizes["window"] == 6
+    assert names["paths"].sizes == {"sample": 370, "time": 29, "component": 2}
+    assert names["lost"].sizes == {"unit": 10}
+    assert names["evidence"]["map"].sizes == {"sample": 4, "time": 300}
     assert "LSTM with 100 hidden units" in capsys.readouterr().out
     plt.close("all")
 
