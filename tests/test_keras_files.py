@@ -127,13 +127,14 @@ def test_weights_of_a_command_fill_a_keras_model(saved, seqscope_here):  # noqa:
             np.testing.assert_allclose(found[name].activations, sq.Scope(model).activations(X, name), atol=1e-6)
 
 
-def test_demo_in_keras_writes_the_same_page(tmp_path, seqscope_here):  # noqa: F811
+def test_demo_in_keras_writes_the_same_page(tmp_path, seqscope_here, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("seqscope.demo._ASCENT", {"restarts": 1, "steps": 3, "reach": 0.0})  # the way there is tested elsewhere
     done = seqscope_here("demo", "--framework", "keras", "--out", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "96.8 %" in page
     assert "japanese_vowels(&#39;keras&#39;)" in page
-    assert len(list(tmp_path.glob("*.png"))) == 5
+    assert len(list(tmp_path.glob("*.png"))) == 7
 
 
 def test_demo_in_a_framework_that_is_not_there(tmp_path, seqscope_here):  # noqa: F811

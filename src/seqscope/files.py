@@ -74,6 +74,41 @@ def read_data(source: str) -> Any:
         raise DataError(f"The file '{path}' can't be read as {path.suffix.lower()}: {error}") from error
 
 
+def read_text(source: str) -> str:
+    r"""Read what a command was given as text.
+
+    Parameters
+    ----------
+    source : str
+        `shakespeare` (its test part; `shakespeare:train` for the other), or a text file in UTF-8.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or it is not text.
+
+    Examples
+    --------
+    >>> read_text("shakespeare:test")[:32]
+    'ACT V.\n\nSCENE I. The plains of '
+    """
+    name, _, part = source.partition(":")
+    if name == "shakespeare":
+        return datasets.shakespeare(part or "test")  # type: ignore[arg-type]
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"There is no file '{source}' (and no text of that name but 'shakespeare', 'shakespeare:train').")
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise DataError(f"The file '{path}' is not text in UTF-8: byte {error.object[error.start]:#04x} at {error.start}.") from error
+    except OSError as error:
+        raise DataError(f"The file '{path}' can't be read: {error}") from error
+    if not text:
+        raise DataError(f"The file '{path}' is empty.")
+    return text
+
+
 def _text_data(part: str) -> Sequences:
     """Shakespeare as `zoo.char_lstm` takes it: its characters are those of the training part."""
     text = datasets.shakespeare(part)  # type: ignore[arg-type]
@@ -275,8 +310,8 @@ def _write_csv(result: Result, path: Path) -> None:
 
 
 def _wide(result: xr.Dataset) -> pd.DataFrame:
-    """A row for each sample and step, a column for each array and unit: "c_17", "c_backward_17"."""
-    rows = [dim for dim in _ROWS if dim in result.dims]
+    """A row for each sample and step, a column for each array and unit: "c_17", "c_backward_17"; of figures by unit, a row for each."""
+    rows = [dim for dim in _ROWS if dim in result.dims] or [labelled.UNIT]
     columns: dict[str, np.ndarray] = {}
     for name, array in result.data_vars.items():
         across = [dim for dim in array.dims if dim not in rows]

@@ -635,7 +635,8 @@ class Scope:
             Each a number, or an array (channel); default: the extremes of `like`.
         reach : float
             The probability that each restart is to have, where outputs are or become probabilities; of other scores, each is to have that
-            of the best real sequence. One that falls short is driven on with a quarter of the penalties, up to three times, then warned of.
+            of the best real sequence; 0: nothing is asked. One that falls short is driven on with a quarter of the penalties, up to three
+            times, then warned of.
         n_real : int
             Real sequences that are shown.
         seed : int
@@ -650,14 +651,16 @@ class Scope:
             distance from the other restarts. With `like`: `distance` (restart) from the nearest real sequence, which `nearest` names;
             `real_input` (rank, real_time, channel), those that score highest, with `real_score`, `real_margin`, `real_sample`, `real_label`
             (rank). Distances are root mean square differences of standardised series, all brought to one length, in units of the median
-            distance of a real sequence from the nearest other one (attribute `own_distance`, in standard deviations).
+            distance of a real sequence from the nearest other one (attribute `own_distance`, in standard deviations); of one sequence
+            alone, and without any, in standard deviations.
 
         Raises
         ------
         UnsupportedError
             The model has no derivatives, takes tokens, or no derivative of the target reaches the input.
         DataError
-            There is no such output or unit, or an option that can't be; `like` does not fit the model.
+            There is no such output, unit or step, in the data or in what is to be made, or an option that can't be; `like` does not fit
+            the model, or never changes.
         LayerError, ModelError
 
         Notes

@@ -17,6 +17,7 @@ KERAS = [
     "engines/test_keras_attention.py",
     "engines/test_keras_targets.py",
     "engines/test_keras_ablation.py",
+    "engines/test_keras_maximize.py",
     "attribution/test_agree.py",
     "nn/test_keras.py",
 ]

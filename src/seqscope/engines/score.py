@@ -51,11 +51,13 @@ class Score:
         """The scores in a value, (row,)."""
         self.check(value.shape, len(self.position))
         picked = np.asarray(value[self.places(np.arange(len(self.position)), self.position, self.time)])
-        if not self.margin:
-            return picked
+        return picked - self.best_other(value) if self.margin else picked
+
+    def best_other(self, value: np.ndarray) -> np.ndarray:
+        """The largest of the others that each row's number was picked out of, (row,); minus infinity where there is none."""
         others = self.all_of(value).copy()
         others[np.arange(len(others)), self.position] = -np.inf
-        return np.asarray(picked - others.max(1))
+        return np.asarray(others.max(1))
 
     @property
     def in_order(self) -> tuple[int, ...]:

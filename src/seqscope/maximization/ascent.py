@@ -65,15 +65,18 @@ class Range:
         """Values in standard deviations from the mean."""
         return np.asarray((x - self.mean) / self.spread)
 
-    def within(self, z: np.ndarray) -> np.ndarray:
-        """Standardised series in the units of the data, cut off at the bounds."""
-        return np.asarray(np.clip(self.mean + self.spread * z, self.low, self.high))
+    def within(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Standardised series in the units of the data, cut off at the bounds; and what was cut off, above 0 beyond the upper one."""
+        wanted = z * self.spread
+        wanted += self.mean
+        x = np.clip(wanted, self.low, self.high)
+        return x, np.subtract(wanted, x, out=wanted)
 
-    def pull(self, slope: np.ndarray, z: np.ndarray) -> np.ndarray:
+    def pull(self, slope: np.ndarray, cut_off: np.ndarray) -> np.ndarray:
         """The derivative with respect to standardised series: none beyond a bound, but back."""
-        x = self.mean + self.spread * z
-        outward = ((x > self.high) & (slope > 0)) | ((x < self.low) & (slope < 0))
-        return np.asarray(np.where(outward, 0, slope * self.spread))
+        pulled = slope * self.spread
+        pulled[pulled * cut_off > 0] = 0
+        return np.asarray(pulled)
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ class Ascent:
         shape = parameters.shape(n_restarts)
         self._numbers = random.standard_normal(shape)  # as large as the data
         self._first, self._second, self._count = np.zeros(shape), np.zeros(shape), 0
-        self._unit = np.nan
+        self._unit = 0.0
         self.target: list[np.ndarray] = []
         self.margin: list[np.ndarray] = []
         self.found_a_slope = False
@@ -147,7 +150,7 @@ class Ascent:
     @property
     def series(self) -> np.ndarray:
         """The series as they are now, in the units of the data."""
-        return self._span.within(self._parameters.make(self._numbers))
+        return self._span.within(self._parameters.make(self._numbers))[0]
 
     def climb(self, steps: int, moving: np.ndarray, *, strictness: float = 1.0) -> None:
         """Go up for some iterations, or until hardly anything is gained: the last part of them without jitter.
@@ -182,16 +185,17 @@ class Ascent:
     def _step(self, moving: np.ndarray, strictness: float, *, is_jittered: bool) -> np.ndarray:
         """One iteration; gives what is raised, the score less the penalties, (restart,)."""
         z = self._parameters.make(self._numbers)
-        x = self._span.within(z)
+        x, cut_off = self._span.within(z)
         moved = _moved(x.shape[1], self._effort, self._random) if is_jittered else None
         answer = self._ask(x if moved is None else _applied(moved, x))
-        slope = answer.slope.astype(float) if moved is None else _applied(moved.T, answer.slope)
+        slope = answer.slope.astype(float)
         self.found_a_slope = self.found_a_slope or bool(slope.any())
-        rise = self._span.pull(slope, z)
-        if not np.isfinite(self._unit) or self._unit == 0:  # what the score would gain if all moved one standard deviation its way
+        rise = self._span.pull(slope if moved is None else _applied(moved.T, slope), cut_off)
+        if not self._unit:  # what the score would gain if all moved one standard deviation its way
             self._unit = float(np.median(np.sqrt((rise**2).sum((1, 2)) * rise[0].size)))
         paid, push = _penalties(z, self._effort)
-        self._move(self._parameters.pull(rise - strictness * self._unit * push), moving)
+        push *= strictness * self._unit
+        self._move(self._parameters.pull(np.subtract(rise, push, out=rise)), moving)
         self.target.append(answer.target)
         self.margin.append(answer.margin)
         return np.asarray(answer.score - strictness * self._unit * paid)
@@ -199,10 +203,15 @@ class Ascent:
     def _move(self, slope: np.ndarray, moving: np.ndarray) -> None:
         """One step of Adam."""
         self._count += 1
-        self._first = _FIRST * self._first + (1 - _FIRST) * slope
-        self._second = _SECOND * self._second + (1 - _SECOND) * slope**2
-        first, second = self._first / (1 - _FIRST**self._count), self._second / (1 - _SECOND**self._count)
-        self._numbers[moving] += (self._effort.rate * first / (np.sqrt(second) + _TINY))[moving]
+        self._first *= _FIRST
+        self._first += (1 - _FIRST) * slope
+        self._second *= _SECOND
+        self._second += (1 - _SECOND) * slope**2
+        by = np.sqrt(self._second / (1 - _SECOND**self._count))
+        by += _TINY
+        step = np.divide(self._first, by, out=by)
+        step *= self._effort.rate / (1 - _FIRST**self._count)
+        self._numbers[moving] += step[moving]
 
 
 def _levelled(gained: list[np.ndarray], moving: np.ndarray) -> bool:
@@ -217,15 +226,16 @@ def _levelled(gained: list[np.ndarray], moving: np.ndarray) -> bool:
 def _penalties(z: np.ndarray, effort: Effort) -> tuple[np.ndarray, np.ndarray]:
     """What is paid, (restart,), and its derivative: the mean square, and the mean absolute change from step to step."""
     size = z[0].size
-    paid = effort.norm * (z**2).mean((1, 2))
-    push = effort.norm * 2 * z / size
+    push = z * (2 * effort.norm / size)
+    paid = (z * push).sum((1, 2)) / 2
     if effort.total_variation and z.shape[1] > 1:
-        change = np.diff(z, axis=1)
+        change = z[:, 1:] - z[:, :-1]
         length = np.sqrt(change**2 + _SOFT**2)
-        paid = paid + effort.total_variation * (length - _SOFT).sum((1, 2)) / size
-        pulled = effort.total_variation * change / length / size
-        push[:, 1:] += pulled
-        push[:, :-1] -= pulled
+        paid += effort.total_variation / size * (length.sum((1, 2)) - _SOFT * length[0].size)
+        change *= effort.total_variation / size
+        change /= length
+        push[:, 1:] += change
+        push[:, :-1] -= change
     return paid, push
 
 

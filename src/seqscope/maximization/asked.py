@@ -29,7 +29,7 @@ class Asked:
     bounds : as given
     restarts, seed : int
     reach : float
-        The probability that every restart is to have, where outputs compete.
+        The probability that every restart is to have, where there are probabilities; 0: nothing is asked of them.
     n_real : int
         Real sequences that are shown.
     effort : Effort
@@ -56,7 +56,8 @@ class Asked:
             _check_known("objective", self.objective, OBJECTIVES)
         _check_known("parameterisation", self.parameterisation, PARAMETERISATIONS)
         effort = self.effort
-        whole = {"restarts": (self.restarts, 1), "steps": (effort.steps, 1), "jitter": (effort.jitter, 0), "n_real": (self.n_real, 0)}
+        whole = {"restarts": (self.restarts, 1), "steps": (effort.steps, 1), "jitter": (effort.jitter, 0)}
+        whole |= {"n_real": (self.n_real, 0), "seed": (self.seed, 0)}
         if self.length is not None:
             whole["length"] = (self.length, 1)
         for name, (value, least) in whole.items():
@@ -74,21 +75,27 @@ class Asked:
         Raises
         ------
         DataError
-            They are no pair, or the lower is not below the upper.
+            They are no pair, or the lower is not below the upper; or none were said, and the data never change.
         """
         if self.bounds is None:
+            if (span.low == span.high).all():
+                raise DataError("The data never change, so that nothing else lies within their extremes: say bounds=(low, high).")
             return span
-        if not isinstance(self.bounds, tuple | list) or len(self.bounds) != 2:
+        if not isinstance(self.bounds, tuple | list | np.ndarray) or len(self.bounds) != 2:
             raise DataError("bounds is expected to be a pair, (low, high), each a number or an array with one for each channel.")
-        ends = []
-        for end in self.bounds:
-            array = as_array(end)
-            if array.dtype.kind not in "iuf" or array.shape not in ((), span.mean.shape):
-                raise DataError(f"A bound has shape {array.shape}: expected a number, or one for each of the {len(span.mean)} channels.")
-            ends.append(np.broadcast_to(array, span.mean.shape).astype(float))
-        if not (ends[0] < ends[1]).all():
+        low, high = (_end(end, len(span.mean)) for end in self.bounds)
+        if not (low < high).all():
             raise DataError(f"The lower bound {self.bounds[0]} does not lie below the upper one {self.bounds[1]}.")
-        return Range(span.mean, span.spread, *ends)
+        return Range(np.clip(span.mean, low, high), span.spread, low, high)
+
+
+def _end(end: Any, n_channels: int) -> np.ndarray:
+    """A bound of each channel."""
+    array = as_array(end)
+    if array.dtype.kind not in "iuf" or array.shape not in ((), (n_channels,)):
+        given = f"has shape {array.shape}" if array.shape else f"is {end!r}"
+        raise DataError(f"A bound {given}: expected a number (numpy.inf for none), or one for each of the {n_channels} channels.")
+    return np.broadcast_to(array, n_channels).astype(float)
 
 
 def _check_known(what: str, value: Any, known: tuple[str, ...]) -> None:
@@ -97,6 +104,6 @@ def _check_known(what: str, value: Any, known: tuple[str, ...]) -> None:
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high or np.isinf(value):
         most = "" if high == np.inf else f", {high:g} at most"
         raise DataError(f"{name} is {value!r}: expected a number, {low:g} or more{most}.")

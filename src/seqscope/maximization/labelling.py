@@ -9,8 +9,10 @@ import numpy as np
 import xarray as xr
 
 from seqscope import labelled
+from seqscope.clock import Clock, at
 from seqscope.labelled import CHANNEL, ITERATION, RANK, REAL_TIME, RESTART, TIME
 from seqscope.maximization.aim import Aim
+from seqscope.maximization.ascent import Answer
 from seqscope.maximization.asked import Asked
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
@@ -18,15 +20,35 @@ from seqscope.specimen import Specimen
 
 @dataclass(frozen=True)
 class Real:
-    """The target's score of each real sequence, and its margin (NaN where the score is raised), (sample,)."""
+    """The target's score of each real sequence, and its margin (NaN where it has none), (sample,)."""
 
     score: np.ndarray
     margin: np.ndarray
 
-    def best(self, number: int) -> np.ndarray:
+    def best(self, number: int, *, by_margin: bool) -> np.ndarray:
         """The sequences that score highest, by what was raised: places in the data set."""
-        raised = self.score if np.isnan(self.margin).all() else self.margin
-        return np.argsort(-raised, kind="stable")[:number]
+        return np.argsort(-(self.margin if by_margin else self.score), kind="stable")[:number]
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where the restarts are.
+
+    Attributes
+    ----------
+    x : array (restart, time, channel)
+        In the units of the data.
+    answer : Answer
+    probability : array (restart,) or None
+        That of the target, where outputs are or become probabilities.
+    reached : bool array (restart,)
+        Which are what they are to be.
+    """
+
+    x: np.ndarray
+    answer: Answer
+    probability: np.ndarray | None
+    reached: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -35,15 +57,14 @@ class Made:
 
     Attributes
     ----------
-    input : array (restart, time, channel)
+    stand : Stand
+        At the end.
     score, margin : array (restart, iteration)
-    probability : array (restart,) or None
-    reached : bool array (restart,)
     diversity : array (restart,)
     nearest : (array (restart,), int array (restart,)) or None
         How far the nearest real sequence is, and its place in the data set.
-    own_distance : float
-        The unit of distances, in standard deviations.
+    own_distance : float or None
+        The unit of distances, in standard deviations: how far a real sequence lies from the next. None: a standard deviation.
     real : Real or None
     aim : Aim
     asked : Asked
@@ -52,14 +73,12 @@ class Made:
     converged : bool
     """
 
-    input: np.ndarray
+    stand: Stand
     score: np.ndarray
     margin: np.ndarray
-    probability: np.ndarray | None
-    reached: np.ndarray
     diversity: np.ndarray
     nearest: tuple[np.ndarray, np.ndarray] | None
-    own_distance: float
+    own_distance: float | None
     real: Real | None
     aim: Aim
     asked: Asked
@@ -70,41 +89,50 @@ class Made:
 def label(made: Made, sequences: Sequences, specimen: Specimen) -> xr.Dataset:
     """Name the axes, and say what a reader needs to cite the arrays."""
     kind = made.aim.scoring.kind
-    in_own = "median distance of a real sequence from the nearest other one" if made.real is not None else "standard deviation"
+    unit = "standard deviation" if made.own_distance is None else "median distance of a real sequence from the nearest other one"
     said = labelled.attributes({"long_name": f"Input for {made.aim.scoring.text}", "outputs": sequences.outputs})
     variables: dict[str, Any] = {
-        "input": ((RESTART, TIME, CHANNEL), made.input.astype(sequences.dtype), said),
+        "input": ((RESTART, TIME, CHANNEL), made.stand.x.astype(sequences.dtype), said),
         "score": ((RESTART, ITERATION), made.score, {"long_name": f"Score ({kind})"}),
-        "reached": (RESTART, made.reached, {"long_name": "Reached what it was to reach"}),
-        "diversity": (RESTART, made.diversity, {"long_name": "Mean distance from the other restarts", "units": in_own}),
+        "reached": (RESTART, made.stand.reached, {"long_name": "Reached what it was to reach"}),
+        "diversity": (RESTART, made.diversity, {"long_name": "Mean distance from the other restarts", "units": unit}),
     }
     if not np.isnan(made.margin).all():
         variables["margin"] = ((RESTART, ITERATION), made.margin, {"long_name": "Margin over the best other output (logit)"})
-    if made.probability is not None:
-        variables["probability"] = (RESTART, made.probability, {"long_name": "Probability"})
+    if made.stand.probability is not None:
+        variables["probability"] = (RESTART, made.stand.probability, {"long_name": "Probability"})
     coords: dict[str, Any] = {
-        RESTART: np.arange(len(made.input)),
+        RESTART: np.arange(len(made.stand.x)),
         ITERATION: np.arange(made.score.shape[1]),
-        TIME: np.arange(made.input.shape[1]),
-        CHANNEL: list(sequences.channels or range(made.input.shape[2])),
+        CHANNEL: list(sequences.channels or range(made.stand.x.shape[2])),
     }
     if made.real is not None and made.nearest is not None:
         distance, place = made.nearest
-        variables["distance"] = (RESTART, distance, {"long_name": "Distance from the nearest real sequence", "units": in_own})
+        variables["distance"] = (RESTART, distance, {"long_name": "Distance from the nearest real sequence", "units": unit})
         variables["nearest"] = (RESTART, sequences.samples[place], {"long_name": "Nearest real sequence"})
         variables |= _real_variables(made, sequences, kind)
-        coords |= {RANK: np.arange(len(variables["real_score"][1])), REAL_TIME: np.arange(variables["real_input"][1].shape[1])}
+        coords[RANK] = np.arange(len(variables["real_score"][1]))
     named = {name: xr.Variable(name, values, {"long_name": labelled.LONG_NAMES[name]}) for name, values in coords.items()}
-    return xr.Dataset(variables, named, labelled.attributes(_attrs(made, specimen)))
+    found = xr.Dataset(variables, named, labelled.attributes(_attrs(made, specimen)))
+    return found.assign_coords({dim: _times(dim, found.sizes[dim], sequences.clock) for dim in (TIME, REAL_TIME) if dim in found.sizes})
+
+
+def _times(dim: str, n_steps: int, clock: Clock) -> xr.Variable:
+    """The times of the data, going on as they do; step numbers where they are dates, or differ from sequence to sequence."""
+    stamps = clock.stamps
+    if stamps is None or clock.is_dates or len(stamps) < 2:
+        return xr.Variable(dim, np.arange(n_steps), {"long_name": labelled.LONG_NAMES[dim]})
+    times = stamps[:n_steps] if n_steps <= len(stamps) else at(stamps, np.arange(float(n_steps)))
+    return xr.Variable(dim, times, {"long_name": "Time"} | ({"units": clock.units} if clock.units else {}))
 
 
 def _real_variables(made: Made, sequences: Sequences, kind: str) -> dict[str, Any]:
     """The real sequences that score highest, NaN after their ends."""
     real: Any = made.real
-    best = real.best(made.asked.n_real)
+    best = real.best(made.asked.n_real, by_margin=made.aim.by_margin)
     flat = sequences.to_flat()
     longest = int(sequences.lengths[best].max(initial=1))
-    shown = np.full((len(best), longest, made.input.shape[2]), np.nan, sequences.dtype)
+    shown = np.full((len(best), longest, made.stand.x.shape[2]), np.nan, sequences.dtype)
     for rank, row in enumerate(best):
         shown[rank, : sequences.lengths[row]] = flat.part(row)
     found = {
@@ -129,6 +157,7 @@ def _attrs(made: Made, specimen: Specimen) -> dict[str, Any]:
         "objective": "margin" if made.aim.by_margin else "logit",
         "looked_through": outputs.through or None if outputs is not None else None,
         "parameterisation": asked.parameterisation,
+        "bounds": "as said" if asked.bounds is not None else None if made.real is None else "extremes of the data",
         "total_variation": effort.total_variation,
         "norm": effort.norm,
         "jitter": effort.jitter,

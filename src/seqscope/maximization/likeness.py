@@ -49,8 +49,13 @@ class Likeness:
         series = np.stack([_stretched(span.standardised(flat.part(row)), n_steps) for row in rows.tolist()])
         return cls(series, rows, _apart(series))
 
+    @property
+    def unit(self) -> float:
+        """What distances are counted in: `own`, where there is none a standard deviation."""
+        return self.own if np.isfinite(self.own) else 1.0
+
     def nearest(self, series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How far made series lie from the nearest real one, in units of `own`, and which that is: a place in the data set.
+        """How far made series lie from the nearest real one, in units of `unit`, and which that is: a place in the data set.
 
         Parameters
         ----------
@@ -61,14 +66,14 @@ class Likeness:
 
         found = NearestNeighbors(n_neighbors=1).fit(_flat(self.series))
         distance, place = found.kneighbors(_flat(series))
-        return distance[:, 0] / self.own, self.rows[place[:, 0]]
+        return distance[:, 0] / self.unit, self.rows[place[:, 0]]
 
 
-def diversity(series: np.ndarray, own: float) -> np.ndarray:
-    """How far each series lies from the others on average, in units of `own`, (restart,); NaN where it is alone."""
+def diversity(series: np.ndarray, unit: float) -> np.ndarray:
+    """How far each series lies from the others on average, in some unit, (restart,); NaN where it is alone."""
     flat = _flat(series)
     apart = np.sqrt(((flat[:, None] - flat[None]) ** 2).sum(-1))
-    return np.asarray(apart.sum(1) / (len(flat) - 1) / own) if len(flat) > 1 else np.full(1, np.nan)
+    return np.asarray(apart.sum(1) / (len(flat) - 1) / unit) if len(flat) > 1 else np.full(1, np.nan)
 
 
 def _flat(series: np.ndarray) -> np.ndarray:

@@ -68,20 +68,21 @@ class Fourier:
         self._weights = weights / np.sqrt(variance)
 
     def shape(self, n_restarts: int) -> tuple[int, ...]:
-        """(restart, real or imaginary part, frequency, channel)."""
-        return (n_restarts, 2, len(self._weights), self._n_channels)
+        """(restart, frequency, channel, real or imaginary part)."""
+        return (n_restarts, len(self._weights), self._n_channels, 2)
 
     def make(self, numbers: np.ndarray) -> np.ndarray:
         """The sum of the waves, over the steps of the series."""
-        coefficients = (numbers[:, 0] + 1j * numbers[:, 1]) * self._weights
+        coefficients = numbers.view(np.complex128)[..., 0] * self._weights
         waves: np.ndarray = fft.irfft(coefficients, self._period, axis=1, norm="ortho")
         return waves[:, : self._n_steps]
 
     def pull(self, slope: np.ndarray) -> np.ndarray:
         """The coefficients of the derivative, with the same weights."""
-        coefficients = fft.rfft(slope, self._period, axis=1, norm="ortho") * (self._weights * self._times)
-        pulled = np.stack([coefficients.real, coefficients.imag], axis=1)
-        pulled[:, 1, self._times[:, 0] == 1] = 0  # no imaginary part goes into the series there
+        coefficients = fft.rfft(slope, self._period, axis=1, norm="ortho")
+        coefficients *= self._weights * self._times
+        pulled: np.ndarray = coefficients[..., None].view(np.float64)
+        pulled[:, self._times[:, 0] == 1, :, 1] = 0  # no imaginary part goes into the series there
         return pulled
 
 

@@ -11,18 +11,19 @@ import xarray as xr
 from seqscope import progress
 from seqscope.engines.base import HasGradients
 from seqscope.errors import DataError, ModelError, UnsupportedError, quoted, warn
-from seqscope.feed import Feed
+from seqscope.feed import N_TRIED, Feed
 from seqscope.maximization.aim import Aim, aim_at
 from seqscope.maximization.ascent import Ascent, Range
 from seqscope.maximization.asked import Asked
-from seqscope.maximization.labelling import Made, Real, label
+from seqscope.maximization.labelling import Made, Real, Stand, label
 from seqscope.maximization.likeness import Likeness, diversity, range_of
 from seqscope.maximization.parameters import Components, Fourier, Parameters, Raw
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
 
-# Where a restart falls short it is driven on, so many times, each time with a quarter of the penalties.
-_DRIVEN_ON, _EASED = 3, 0.25
+# Where a restart falls short it is driven on, so many times, each time with a quarter of the penalties; from the second time on it is
+# also moved at random, by as many standard deviations more.
+_DRIVEN_ON, _EASED, _SHAKEN = 3, 0.25, 0.5
 # Scores that differ by less than this share of their spread over the data are as high as each other.
 _ALIKE = 0.01
 
@@ -37,11 +38,15 @@ def maximize(specimen: Specimen, target: Any, like: Any, asked: Asked, names: Se
     if not isinstance(specimen.engine, HasGradients):
         raise UnsupportedError(f"maximize needs derivatives, and {specimen.engine.framework} models have none here.")
     sequences, feed, n_steps = _stage(specimen, like, asked.length)
-    span = asked.bounded(_unknown(sequences) if like is None else range_of(sequences))
-    likeness = None if like is None else Likeness.of(sequences, span, n_steps, asked.seed)
-    aim = aim_at(target, asked.objective, asked.restarts, n_steps, specimen, feed, sequences, names)
-    real = None if likeness is None else Real(*aim.of_real(sequences))
-    parameters = _parameters(asked, n_steps, sequences.n_channels or 1, likeness)
+    if specimen.engine.in_training:
+        warn(f"Found in training mode, set aside for this call: {quoted(specimen.engine.in_training, most=6)}.")
+    data = None if like is None else sequences
+    span = asked.bounded(_unknown(sequences) if data is None else range_of(data))
+    draft = _draft(specimen, feed, sequences, span, n_steps)
+    aim = aim_at(target, asked.objective, asked.restarts, specimen, feed, data, draft, names)
+    likeness = None if data is None else Likeness.of(data, span, n_steps, asked.seed)
+    real = None if data is None else Real(*aim.of_real(data))
+    parameters = _parameters(asked, n_steps, draft.n_channels or 1, likeness)
     with progress.counting(total=asked.effort.steps, what="Maximizing", show=show) as tell:
         ascent = Ascent(aim.ask, parameters, span, asked.effort, np.random.default_rng(asked.seed), asked.restarts, tell)
         ascent.climb(asked.effort.steps, np.ones(asked.restarts, bool))
@@ -50,9 +55,10 @@ def maximize(specimen: Specimen, target: Any, like: Any, asked: Asked, names: Se
                 f"No derivative of {aim.scoring.text} reaches the input: it is zero for every restart at every iteration. The unit may be "
                 "dead for such input (another seed=, or parameterisation='raw', starts elsewhere), or something on the way has no slope."
             )
-        n_extra = _drive_on(ascent, aim, asked, real)
+        n_driven_on, stand = _drive_on(ascent, aim, asked, real)
     specimen.show(sequences)
-    return label(_made(ascent, aim, asked, span, likeness, real, n_extra), sequences, specimen)
+    _warn_of_short(stand, aim, asked)
+    return label(_made(ascent, stand, aim, asked, span, likeness, real, n_driven_on), sequences, specimen)
 
 
 def _stage(specimen: Specimen, like: Any, length: int | None) -> tuple[Sequences, Feed, int]:
@@ -77,9 +83,31 @@ def _stage(specimen: Specimen, like: Any, length: int | None) -> tuple[Sequences
     feed.forward(next(sequences[[0]].batches(1)).values)  # says what is wrong where the model does not take the data at all
     if sequences.is_tokens:
         raise UnsupportedError("Tokens have no derivative, so that there is no way up for them: only models of series can be maximized.")
-    if not specimen.once(("takes", n_steps), lambda: _takes(feed, sequences, n_steps)):
-        raise DataError(f"The model does not take series of {n_steps} steps: say length=, one that it takes.")
     return sequences, feed, n_steps
+
+
+def _draft(specimen: Specimen, feed: Feed, sequences: Sequences, span: Range, n_steps: int) -> Sequences:
+    """Series as they are to be made, at random.
+
+    Raises
+    ------
+    DataError
+        The model does not take series of this length.
+    """
+    z = np.random.default_rng(0).standard_normal((N_TRIED, n_steps, len(span.mean)))
+    draft = Sequences(span.within(z)[0].astype(sequences.dtype), channels=sequences.channels, outputs=sequences.outputs)
+    if not specimen.once(("takes", n_steps), lambda: _takes(feed, draft)):
+        raise DataError(f"The model does not take series of {n_steps} steps: say length=, one that it takes.")
+    return draft
+
+
+def _takes(feed: Feed, draft: Sequences) -> bool:
+    """Whether the model runs on such series."""
+    try:
+        feed.forward(next(draft.batches(1)).values)
+    except (DataError, ModelError):
+        return False
+    return True
 
 
 def _unknown(sequences: Sequences) -> Range:
@@ -105,63 +133,57 @@ def _parameters(asked: Asked, n_steps: int, n_channels: int, likeness: Likeness 
     return Components(likeness.series, asked.seed)
 
 
-def _drive_on(ascent: Ascent, aim: Aim, asked: Asked, real: Real | None) -> int:
-    """Let restarts that fell short go on alone, with ever smaller penalties; gives how often."""
+def _drive_on(ascent: Ascent, aim: Aim, asked: Asked, real: Real | None) -> tuple[int, Stand]:
+    """Let restarts that fell short go on alone, with ever smaller penalties; gives how often, and where all are then."""
     strictness = 1.0
     for round_ in range(_DRIVEN_ON):
-        short = ~reached(ascent.series, aim, asked, real)
-        if not short.any():
-            return round_
+        stand = _stand(ascent.series, aim, asked.reach, real)
+        if stand.reached.all():
+            return round_, stand
         strictness *= _EASED
-        ascent.shake(short, size=round_ + 1)
-        ascent.climb(asked.effort.steps, short, strictness=strictness)
-    return _DRIVEN_ON
+        ascent.shake(~stand.reached, size=_SHAKEN * round_)
+        ascent.climb(asked.effort.steps, ~stand.reached, strictness=strictness)
+    return _DRIVEN_ON, _stand(ascent.series, aim, asked.reach, real)
 
 
-def reached(x: np.ndarray, aim: Aim, asked: Asked, real: Real | None) -> np.ndarray:
-    """Whether each restart is what it is to be, (restart,): as probable as wanted; of other scores, as high as the best real one."""
-    probability = aim.probability(x)
-    if probability is not None:
-        return np.asarray(probability >= asked.reach)
-    if real is None:
-        return np.ones(len(x), bool)
-    return np.asarray(aim.ask(x).target >= real.score.max() - _ALIKE * real.score.std())
+def _stand(x: np.ndarray, aim: Aim, reach: float, real: Real | None) -> Stand:
+    """What the model says of the series, and which are what they are to be: as probable as wanted; else as high as the best real one."""
+    answer, probability = aim.ask(x), aim.probability(x)
+    reached = np.ones(len(x), bool)
+    if reach and probability is not None:
+        reached = probability >= reach
+    elif reach and real is not None:
+        reached = answer.target >= real.score.max() - _ALIKE * real.score.std()
+    return Stand(x, answer, probability, np.asarray(reached))
 
 
-def _made(ascent: Ascent, aim: Aim, asked: Asked, span: Range, likeness: Likeness | None, real: Real | None, n_extra: int) -> Made:
-    """The series with their figures; says which fell short."""
-    x = ascent.series
-    found, there = aim.ask(x), reached(x, aim, asked, real)
-    if not there.all():
-        wanted = f"a probability of {asked.reach:g}" if aim.probability(x) is not None else "the score of the best real sequence"
+def _warn_of_short(stand: Stand, aim: Aim, asked: Asked) -> None:
+    """Say which restarts fell short."""
+    short = np.flatnonzero(~stand.reached)
+    if len(short):
+        wanted = "the score of the best real sequence" if stand.probability is None else f"a probability of {asked.reach:g}"
         warn(
-            f"{int((~there).sum())} of {len(x)} restarts do not reach {wanted} for {aim.scoring.text} (restart "
-            f"{quoted(map(str, np.flatnonzero(~there)))}), also driven on with smaller penalties: see `reached`. Take more "
-            "steps, or smaller penalties (norm=, total_variation=)."
+            f"{len(short)} of {len(stand.reached)} restarts do not reach {wanted} for {aim.scoring.text} (restart "
+            f"{quoted(map(str, short))}), also driven on with smaller penalties: see `reached`. Take more steps, or smaller penalties "
+            "(norm=, total_variation=)."
         )
-    own = 1.0 if likeness is None or not np.isfinite(likeness.own) else likeness.own
-    z = span.standardised(x)
+
+
+def _made(
+    ascent: Ascent, stand: Stand, aim: Aim, asked: Asked, span: Range, likeness: Likeness | None, real: Real | None, n_driven_on: int
+) -> Made:
+    """The series with their figures."""
+    z = span.standardised(stand.x)
     return Made(
-        input=x,
-        score=np.stack([*ascent.target, found.target], axis=1),
-        margin=np.stack([*ascent.margin, found.margin], axis=1),
-        probability=aim.probability(x),
-        reached=there,
-        diversity=diversity(z, own),
+        stand=stand,
+        score=np.stack([*ascent.target, stand.answer.target], axis=1),
+        margin=np.stack([*ascent.margin, stand.answer.margin], axis=1),
+        diversity=diversity(z, 1.0 if likeness is None else likeness.unit),
         nearest=None if likeness is None else likeness.nearest(z),
-        own_distance=own,
+        own_distance=None if likeness is None or np.isnan(likeness.own) else likeness.own,
         real=real,
         aim=aim,
         asked=asked,
-        n_driven_on=n_extra,
+        n_driven_on=n_driven_on,
         converged=ascent.converged,
     )
-
-
-def _takes(feed: Feed, sequences: Sequences, n_steps: int) -> bool:
-    """Whether the model runs on series of this length."""
-    try:
-        feed.forward(np.zeros((1, n_steps, sequences.n_channels or 1), sequences.dtype))
-    except (DataError, ModelError):
-        return False
-    return True
