@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.metrics import roc_auc_score
 
 import seqscope as sq
 from seqscope.cli import main
@@ -60,7 +61,16 @@ def test_demo_shows_the_layers_and_says_where_the_files_lie(demo):
     for part in ("1 input sequence input with 12 dimensions", "lstm LSTM with 100 hidden units", "fc fully connected 9", "softmax softmax"):
         assert all(word in text for word in part.split())
     assert [row[0] for row in rows if row[0]] == ["1", "2", "3", "4"]
-    for file in ("layers.png", "observation.png", "hidden_units.png", "heatmap.png", "explained.png", "report.html"):
+    for file in (
+        "layers.png",
+        "observation.png",
+        "hidden_units.png",
+        "heatmap.png",
+        "explained.png",
+        "prototypes.png",
+        "units.png",
+        "report.html",
+    ):
         assert (folder / file).stat().st_size > 5000
         assert file in done.stdout
 
@@ -76,7 +86,7 @@ def test_the_page_needs_nothing_outside_itself(demo):
 
 def test_the_page_holds_every_picture_with_words_for_it(demo):
     page = (demo[0] / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 7
     assert all(len(text) > 10 for text in re.findall(r'alt="([^"]*)"', page))
 
 
@@ -86,8 +96,24 @@ def test_the_page_says_the_accuracy_that_the_network_has(demo):
     assert f"Of the 370 test utterances {right} are given to the right speaker" in (demo[0] / "report.html").read_text()
 
 
-def test_demo_does_not_write_over_files(demo):
-    again = seqscope("demo", "--out", demo[0])
+def test_the_page_shows_what_each_class_asks_for_and_the_units_that_tell_them(demo):
+    page = (demo[0] / "report.html").read_text()
+    probability, near, far = map(
+        float, re.search(r"probability of ([\d.]+) % or more.* at ([\d.]+) to ([\d.]+)\.", page, re.DOTALL).groups()
+    )
+    assert probability >= 99
+    assert 0 < near < far < 5
+    table = page.split("What each hidden unit does</h2>")[1].split("</table>")[0]
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in table.split("<tr>")[2:]]
+    assert [row[0] for row in rows] == list("123456789")
+    X, y = sq.datasets.japanese_vowels("test")
+    mean = sq.Scope(sq.zoo.japanese_vowels()).activations(X, "lstm").mean("time")
+    for speaker, unit, _, auroc in rows:
+        assert float(auroc) == pytest.approx(roc_auc_score(y == speaker, mean.sel(unit=int(unit))), abs=6e-4)
+
+
+def test_demo_does_not_write_over_files(demo, seqscope_here):
+    again = seqscope_here("demo", "--out", demo[0])
     assert again.returncode == 1
     assert again.stderr.startswith("Error: ")
     assert "--force" in again.stderr
@@ -260,7 +286,7 @@ def test_ctrl_c_ends_without_a_traceback_or_half_a_file(tmp_path):
 
 
 def test_help_of_each_command_has_an_example(seqscope_here):
-    for command in ("demo", "layers", "activations"):
+    for command in ("demo", "layers", "activations", "maximize", "units", "text"):
         assert f"Example: seqscope {command}" in seqscope_here(command, "--help").stdout
 
 

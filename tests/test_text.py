@@ -124,6 +124,12 @@ def test_windows_are_the_slices_of_the_texts(texts, window, stride, encoding):
         np.testing.assert_array_equal(batches[row] if encoding == "ids" else batches[row].argmax(axis=1), places)
 
 
+@pytest.mark.parametrize("encoding", ["one_hot", "ids"])
+def test_a_nul_is_a_character_like_another(encoding):
+    X = sq.Sequences.from_text("ab\0c\0\0", window=2, encoding=encoding)
+    assert [text_of(x) for x in X] == ["ab", "\0c", "\0\0"]
+
+
 def test_windows_that_overlap_share_their_memory():
     text = "abcdefgh" * 1000
     whole, windows = sq.Sequences.from_text(text), sq.Sequences.from_text(text, window=100, stride=1)
@@ -168,6 +174,9 @@ def test_one_may_stand_for_characters_that_are_not_known():
         (b"abc", {}, "of type bytes: expected str"),
         (3, {}, "of type int: expected str"),
         (["a", 3], {}, "Text 1 is of type int"),
+        ({"a", "b"}, {}, "The texts are in a set: expected str, or a list of str, in the order"),
+        ({"a": "b"}, {}, "The texts are in a dict"),
+        (np.array("abc"), {}, "The texts are in a ndarray"),
         (Path("a.txt"), {}, r"read it, as Path\('a.txt'\).read_text\(\)"),
         ("abc", {"encoding": "onehot"}, "no encoding 'onehot' of characters: the nearest is 'one_hot'"),
         ("abc", {"encoding": 1}, "no encoding 1 of characters"),
@@ -182,6 +191,7 @@ def test_one_may_stand_for_characters_that_are_not_known():
         ("abc", {"characters": ["a", 2]}, "Item 1 of `characters` is 2"),
         ("abc", {"characters": "abca"}, "`characters` holds 'a' twice"),
         ("abc", {"characters": 26}, "`characters` is 26"),
+        ("abc", {"characters": {"a": 1, "b": 0}}, "`characters` is a mapping, whose order may not be the model's"),
         ("abc", {"characters": {"a"}}, "`characters` is {'a'}: .* in the model's order"),
         ("abc", {"unknown": "?"}, r"`unknown` is '\?': expected one of the known characters \('a', 'b', 'c'\)"),
         ("abc", {"unknown": "ab"}, "`unknown` is 'ab'"),

@@ -11,15 +11,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from seqscope import datasets, plot, zoo
+from seqscope import datasets, plot, units, zoo
 from seqscope.errors import OutputExistsError, quoted
 from seqscope.layers import HEADINGS, Layers
 from seqscope.report import Picture, Section, Table, write_page
+from seqscope.report.units import class_table
 from seqscope.scope import Scope
+from seqscope.sequences import Sequences
 
-PICTURES = ("layers.png", "observation.png", "hidden_units.png", "heatmap.png", "explained.png")
+PICTURES = ("layers.png", "observation.png", "hidden_units.png", "heatmap.png", "explained.png", "prototypes.png", "units.png")
 PAGE = "report.html"
+
+# A short ascent: each class is reached by it, and all nine take a few seconds.
+_ASCENT: dict[str, Any] = {"restarts": 2, "steps": 80, "rate": 0.1}
 
 _OPEN = """import seqscope as sq
 scope = sq.Scope(sq.zoo.japanese_vowels({framework!r}))
@@ -103,6 +109,8 @@ def _sections(scope: Scope, opening: str) -> Iterator[Section]:
     )
     yield _prediction_section(probability, y, opening)
     yield _explained_section(scope, X[0], opening)
+    yield _prototypes_section(scope, X, opening)
+    yield _units_section(scope, X, y, opening)
 
 
 def _layers_section(scope: Scope, opening: str) -> Section:
@@ -148,9 +156,57 @@ def _explained_section(scope: Scope, x: xr.DataArray, opening: str) -> Section:
     )
 
 
-def _drawn(ax: Axes, text: str) -> Picture:
-    """The whole figure that a panel is in as a picture; the figure is closed after."""
-    figure: Any = ax.get_figure(root=True)
+def _prototypes_section(scope: Scope, X: Sequences, opening: str) -> Section:
+    """What each class asks for, of two restarts the one that lies nearer to the data."""
+    found = {name: scope.maximize(place, like=X, n_real=1, progress=False, **_ASCENT) for place, name in enumerate(X.outputs or ())}
+    kept = {name: made.isel(restart=int(made["distance"].argmin("restart"))) for name, made in found.items()}
+    least = min(made["probability"].item() for made in kept.values())
+    near, far = (end(made["distance"].item() for made in kept.values()) for end in (min, max))
+    figure = plt.figure(figsize=(12.0, 13.5), layout="constrained")
+    for part, (name, made) in zip(figure.subfigures(3, 3, squeeze=False).flat, kept.items(), strict=True):
+        panels = plot.prototype(made, reals=1, figure=part, title=f"Speaker {name}")
+        panels["made"].set_title(f"Made: {_sure(made)}, distance {made['distance'].item():.1f}", fontsize="small")
+        panels["real 0"].set_title(f"Real: sample {made['real_sample'].item(0)}", fontsize="small")
+    said = ", ".join(f"{name}={value}" for name, value in _ASCENT.items())
+    return Section(
+        "What each of the nine classes asks for",
+        "For each speaker an utterance that was made, by gradient ascent, so that the network is surest of that speaker, beside the real "
+        f"test utterance of which it is surest. The network gives each that was made a probability of {100 * least:.1f} % or more. How far "
+        "it lies from the nearest real utterance is its distance: 1 is what is usual between real ones, and these lie at "
+        f"{near:.1f} to {far:.1f}. What was made is smoother than speech: changes cost, and it need hold no more than convinces the net.",
+        opening + f'found = scope.maximize("1", like=X, {said})\nsq.plot.prototype(found)',
+        picture=_drawn(figure, "For each of nine speakers the utterance that was made beside a real one, a lane for each feature"),
+    )
+
+
+def _sure(made: xr.Dataset) -> str:
+    """The probability; what is less than 1 is not called so."""
+    probability = 100 * made["probability"].item()
+    return f"{probability:.1f} %" if probability < 99.95 else "> 99.9 %"
+
+
+def _units_section(scope: Scope, X: Sequences, y: np.ndarray, opening: str) -> Section:
+    """What each hidden unit does over the test set."""
+    hidden: Any = scope.activations(X, "lstm")
+    states: Any = scope.states(X, "lstm")
+    report = units.summary(hidden, y, X, states)
+    return Section(
+        "What each hidden unit does",
+        f"Over all {len(X)} test utterances, a row for each of the {report.sizes['unit']} units: where its values lie, how often it is "
+        "near an end, how many steps pass until half of its cell is forgotten, the feature that it follows most closely, and how well it "
+        "tells each speaker from all others (red: higher for that speaker, blue: lower). Below, how often its gates are shut and open. The "
+        "table names the unit that tells each speaker best, by the area under the ROC curve: 1 and 0 tell without a mistake, 0.5 tells "
+        "nothing.",
+        opening + 'hidden = scope.activations(X, "lstm")\nreport = sq.units.summary(hidden, y, X, scope.states(X, "lstm"))\n'
+        "sq.plot.units(report)",
+        table=class_table(report),
+        picture=_drawn(plot.units(report)["range"], "A row for each hidden unit, from its range to the speakers that it tells"),
+    )
+
+
+def _drawn(drawn: Axes | Figure, text: str) -> Picture:
+    """A figure, or the whole one that a panel is in, as a picture; the figure is closed after."""
+    figure: Any = drawn.get_figure(root=True)
     try:
         return Picture.of(figure, text)
     finally:

@@ -90,7 +90,7 @@ def read_text(source: str) -> str:
     Examples
     --------
     >>> read_text("shakespeare:test")[:32]
-    'ACT V.\n\nSCENE I. The plains of '
+    'ACT V.\n\nSCENE I. The plains of P'
     """
     name, _, part = source.partition(":")
     if name == "shakespeare":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Literal, get_args
@@ -185,8 +185,9 @@ def text_of(x: Any) -> str:
     if len(flat.starts) != 1:
         raise DataError(f"There are {len(flat.starts)} sequences and the text of one was asked for: choose it, as X[0].")
     steps, alphabet = flat.part(0), flat.outputs if flat.steps.ndim == 1 else flat.channels
-    if alphabet is None or not all(isinstance(character, str) and len(character) == 1 for character in alphabet):
+    if alphabet is None or not all(isinstance(character, str) and len(character) <= 1 for character in alphabet):
         raise DataError("The sequence is not made of characters: expected one that `Sequences.from_text` made.")
+    alphabet = [character or "\0" for character in alphabet]  # NumPy's strings drop a NUL at their end
     if steps.ndim == 2 and not (np.isin(steps, (0.0, 1.0)).all() and (steps.sum(axis=1) == 1).all()):
         raise DataError("The steps are not one-hot: expected a 1 in the channel of each step's character, and 0 in all others.")
     ids = steps if steps.ndim == 1 else steps.argmax(axis=1)
@@ -201,6 +202,10 @@ def _texts(text: Any) -> tuple[str, ...]:
         raise DataError(f"A path was given as text: read it, as Path({str(text)!r}).read_text().")
     if isinstance(text, str):
         texts = (text,)
+    elif isinstance(text, Mapping | set | frozenset) or getattr(text, "ndim", 1) != 1:
+        raise DataError(
+            f"The texts are in a {type(text).__name__}: expected str, or a list of str, in the order of the samples."
+        )
     else:
         texts = tuple(text) if isinstance(text, Iterable) and not isinstance(text, bytes | bytearray) else (text,)
     for row, one in enumerate(texts):
@@ -216,6 +221,10 @@ def _texts(text: Any) -> tuple[str, ...]:
 
 def _alphabet(characters: str | Iterable[str]) -> str:
     """The known characters, each once."""
+    if isinstance(characters, Mapping):
+        raise DataError(
+            "`characters` is a mapping, whose order may not be the model's: give them in it, as sorted(known, key=known.get)."
+        )
     if not isinstance(characters, Iterable) or isinstance(characters, set | frozenset):
         raise DataError(f"`characters` is {characters!r}: expected a str, or a list of characters, in the model's order.")
     listed = list(characters)

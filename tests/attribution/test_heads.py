@@ -134,6 +134,18 @@ def test_a_unit_of_an_inner_head_is_explained_where_the_output_is_refused():
     np.testing.assert_allclose(found["native"].sum("step"), scope.activations(x, "3")[:, 2], rtol=1e-9)
 
 
+@pytest.mark.parametrize("ends_with_axis", [True, False])
+def test_a_model_of_one_output_has_its_evidence_with_and_without_the_axis(ends_with_axis):
+    def run(net, x):
+        probability = torch.sigmoid(net.head(net.lstm(x)[0]))
+        return probability if ends_with_axis else probability.squeeze(1)
+
+    net = Net(run, lstm=nn.LSTM(3, 5, batch_first=True), head=sq.nn.torch.ConjunctivePooling(5, 1))
+    found = sq.Scope(net).attribute(series(3), "instances")
+    np.testing.assert_allclose(found["native"].sum("time"), net.head(net.lstm(torch.tensor(series(3)))[0])[:, 0].detach(), rtol=1e-9)
+    assert found.attrs["looked_through"] == "sigmoid"
+
+
 def test_several_heads_have_to_be_named():
     def run(net, x):
         h = net.lstm(x)[0]

@@ -76,6 +76,13 @@ def test_a_mask_comes_along_and_ends_with_the_head():
     assert getattr(model(padded), "_keras_mask", None) is None
 
 
+def test_a_mask_may_be_an_array_or_a_list():
+    made, x, mask = make("ConjunctivePooling"), features(2), np.arange(7) < np.array([[7], [3]])
+    expected = numbers(made(x, mask=keras.ops.convert_to_tensor(mask)))
+    assert_close(numbers(made(x, mask=mask)), expected, DTYPE)
+    assert_close(numbers(made(x, mask=mask.tolist())), expected, DTYPE)
+
+
 @pytest.mark.skipif(keras.backend.backend() != "torch", reason="what is in a file does not depend on the backend")
 def test_a_head_is_kept_in_a_file_with_its_options(tmp_path):
     made = [sq.nn.keras.ConjunctivePooling(3, attention="softmax", d_attn=5, dropout=0.2, name="head")]

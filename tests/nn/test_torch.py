@@ -78,6 +78,14 @@ def test_padding_never_matters_whatever_stands_there(head):
         assert_close(found["evidence"][:, :5].detach(), made.instances(x)["evidence"].detach())
 
 
+def test_lengths_and_masks_may_be_arrays_and_lists():
+    made, x, lengths = make("ConjunctivePooling"), features(), [7, 3, 1, 5]
+    expected = made(x, torch.tensor(lengths))
+    mask = np.arange(7) < np.array(lengths)[:, None]
+    for found in (made(x, lengths), made(x, np.array(lengths)), made(x, mask=mask), made(x, mask=mask.tolist())):
+        assert torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_no_derivative_reaches_padding_or_is_spoilt_by_it(head):
     x = features(1, 6).index_fill(1, torch.tensor([4, 5]), float("nan")).requires_grad_()
@@ -163,6 +171,10 @@ def test_a_head_learns_where_the_pattern_is():
         ),
         (lambda head: head(torch.zeros(4, 0, 6)), r"which has no step"),
         (lambda head: head(torch.zeros(4, 7, 5)), r"takes 6 features and was given a tensor of shape \(4, 7, 5\)"),
+        (lambda head: head(features(), [7, 3, 8, 5]), r"was given a length of 8 for sample 2: expected 1 to 7, its steps\.$"),
+        (lambda head: head(features(), torch.tensor([7, 0, 1, 5])), r"was given a length of 0 for sample 1: expected 1 to 7"),
+        (lambda head: head(features(), "7315"), r"takes lengths as a tensor and was given a str"),
+        (lambda head: head(features(), 7), r"takes lengths of shape \(4\) and of type int, and was given \(\) of type int64"),
         (lambda head: head(torch.zeros(4, 6, 7)), r"look swapped: say channels_first=True"),
         (lambda head: head(torch.nn.LSTM(2, 6)(torch.zeros(4, 7, 2))), r"was given a tuple: of a recurrent module"),
         (lambda head: head(torch.zeros(4, 7, 6), torch.tensor([7, 7])), r"lengths of shape \(4\) and of type int, and was given \(2\)"),

@@ -152,6 +152,14 @@ def test_units_stand_one_below_the_other_line_by_line():
     assert ax.get_title() == "Two units"
 
 
+def test_where_not_all_lines_can_be_named_each_named_line_has_all_its_units():
+    text = "ab\n" * 30
+    ax = sq.plot.text(text, xr.DataArray(np.zeros((90, 2)), dims=("time", "unit"), coords={"unit": [3, 5]})).draw()
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert 2 <= len(names) < 60
+    assert names == ["Unit 3", "Unit 5"] * (len(names) // 2)
+
+
 def test_the_order_of_dims_does_not_matter():
     a = activations()
     one, other = sq.plot.text(TEXT, a), sq.plot.text(TEXT, a.transpose("unit", "time"))
@@ -352,6 +360,7 @@ def test_it_says_what_it_is():
         ("abc", [1.0, 2.0], "There are 3 tokens and 2 values: expected a value for each token"),
         ("ab", [1.0, 2.0, 3.0], "There are 2 tokens and 3 values"),
         (["a", 3], [1.0, 2.0], "Token 1 is 3, a int: expected text, or a list of str"),
+        (np.zeros((2, 90)), [1.0, 2.0], r"Token 0 is .{,40}, a list: .* of X\[0\] from Sequences.from_text, seqscope.text.text_of"),
         (7, [1.0], "A int was given as tokens: expected text"),
         ("ab", [np.nan, np.nan], "The values are all NaN"),
         ("ab", [1.0, np.inf], "The value at position 1 is inf"),

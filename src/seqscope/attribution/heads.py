@@ -93,7 +93,8 @@ def _refuse_inner(head: str, evidence: np.ndarray, value: np.ndarray, logits: np
     ------
     UnsupportedError
     """
-    if value.shape == logits.shape:
+    if value.shape == logits.shape or value.size == logits.size == len(value):  # of one output, which some models give without its axis
+        value, logits = value.reshape(len(value), -1), logits.reshape(len(value), -1)
         allowed = (_FEW_BITS if np.array_equal(value, logits) else _ROUNDING) * np.abs(evidence).sum(1)
         if (np.abs(evidence.sum(1) - logits) <= allowed + np.finfo(np.float32).tiny).all():
             return

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from seqscope._version import __version__
-from seqscope.cli import explain, feed, look, show
+from seqscope.cli import explain, feed, look, maximize, show, text, units
 from seqscope.engines.base import KERAS_BACKENDS
 from seqscope.errors import SeqscopeError
 
@@ -33,6 +33,11 @@ app.command(epilog="Example: seqscope activations japanese_vowels japanese_vowel
 )
 app.command(epilog="Example: seqscope states japanese_vowels japanese_vowels --layer lstm -o gates.nc --plot gates.png")(look.states)
 app.command(epilog="Example: seqscope explain japanese_vowels japanese_vowels --sample 0 -o why.png -o why.nc")(explain.explain)
+app.command(epilog="Example: seqscope maximize japanese_vowels --target 3 --like japanese_vowels:train -o asked.png -o asked.nc")(
+    maximize.maximize
+)
+app.command(epilog="Example: seqscope units japanese_vowels japanese_vowels --layer lstm -o units.html -o units.csv")(units.units)
+app.command(epilog="Example: seqscope text char_lstm shakespeare --unit 0 --unit 17 -o units.html")(text.text)
 app.command(epilog="Example: cut -d, -f3- utterance.csv | seqscope stream japanese_vowels --layer lstm --state h")(feed.stream)
 
 

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 import xarray as xr
-from rich.console import Console
 
 from seqscope import files
-from seqscope.cli.options import DataArgument, ForceOption, FrameworkOption, LayoutOption, ModelArgument, WeightsOption
+from seqscope.cli.options import DataArgument, ForceOption, FrameworkOption, LayoutOption, ModelArgument, WeightsOption, as_target
 from seqscope.cli.pictures import draw_without_screen
-from seqscope.errors import OutputExistsError, UnsupportedError
+from seqscope.cli.writing import PICTURES, RESULTS, check_files, say
+from seqscope.errors import UnsupportedError
 from seqscope.labelled import SAMPLE
 from seqscope.scope import Scope
 
@@ -59,18 +59,13 @@ def explain(
 ) -> None:
     """Say which values of the input a decision rests on."""
     pictures = [file for file in output if files.is_picture(file)]
-    for file in output:
-        if file not in pictures:
-            files.writer_for(file)
-        files.check_output(file, force=force)
-    if len(set(output)) < len(output):
-        raise OutputExistsError("The same file was named twice with -o.")
+    check_files(output, (*RESULTS, *PICTURES), force=force)
     scope = Scope(files.open_model(model, weights, framework=framework), layout=layout)
     sequences = scope.sequences(files.read_data(data))
     shown: Any = sequences[sample or 0]
     given = sequences if sample is None else sequences[[sample]]
     options = dict(_option(text) for text in option or [])
-    found = scope.attribute(given, method, target=_target(target), layer=layer, baseline=baseline, **options)
+    found = scope.attribute(given, method, target=as_target(target), layer=layer, baseline=baseline, **options)
     one = found.isel({SAMPLE: 0}) if SAMPLE in found.dims else found
     drawn = [_draw(shown, one, style) for _ in pictures]  # a mistake here leaves no file behind
     for file in output:
@@ -78,12 +73,7 @@ def explain(
             drawn[pictures.index(file)].savefig(file, dpi=150)
         else:
             files.write_result(found, file, force=force)
-        Console(stderr=True).print(_said(found, file, file in pictures, sample or 0), soft_wrap=True, highlight=False, markup=False)
-
-
-def _target(text: str | None) -> int | str | None:
-    """A whole number is a position."""
-    return text if text is None or not text.removeprefix("-").isdigit() else int(text)
+        say(_said(found, file, file in pictures, sample or 0))
 
 
 def _option(text: str) -> tuple[str, Any]:

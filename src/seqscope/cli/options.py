@@ -26,3 +26,9 @@ OutputOption = Annotated[Path | None, typer.Option("-o", "--output", metavar="FI
 PlotOption = Annotated[Path | None, typer.Option("--plot", metavar="FILE.png", help="Where to draw one sample: .png, .svg or .pdf.")]
 FrameworkOption = Annotated[str, typer.Option("--framework", help="What a network of the zoo is made of: torch or keras.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.")]
+SeedOption = Annotated[int, typer.Option("--seed", metavar="N", help="What chance begins with.")]
+
+
+def as_target(text: str | None) -> int | str | None:
+    """The output that a person names: a whole number is a position."""
+    return text if text is None or not text.removeprefix("-").isdigit() else int(text)

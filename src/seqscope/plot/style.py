@@ -162,10 +162,10 @@ def put_ylabel(ax: Axes, name: str, more: str, *, between: str = " ") -> None:
     ax.set_ylabel(name + between + more if max(len(name), len(more)) <= room else name)
 
 
-def name_rows(ax: Axes, places: Sequence[float], names: Sequence[str], *, small: bool) -> None:
-    """Name the rows at these places of the y axis, all of them or, where they would touch, some."""
+def name_rows(ax: Axes, places: Sequence[float], names: Sequence[str], *, small: bool, together: int = 1) -> None:
+    """Name the rows at these places of the y axis, all of them or, where they would touch, some: of so many `together` all or none."""
     size = "small" if small else "medium"
-    rows = _Rows(places, names, FontProperties(size=size).get_size_in_points())
+    rows = _Rows(places, names, FontProperties(size=size).get_size_in_points(), together)
     ax.yaxis.set_major_locator(rows)
     ax.yaxis.set_major_formatter(FuncFormatter(rows.name_at))
     ax.tick_params(axis="y", labelsize=size)
@@ -174,8 +174,8 @@ def name_rows(ax: Axes, places: Sequence[float], names: Sequence[str], *, small:
 class _Rows(Locator):
     """Ticks at rows, as many as there is room for: found at each drawing, since only then is the height of the axes known."""
 
-    def __init__(self, places: Sequence[float], names: Sequence[str], points: float) -> None:
-        self.places, self.names, self.points = list(places), list(names), points
+    def __init__(self, places: Sequence[float], names: Sequence[str], points: float, together: int) -> None:
+        self.places, self.names, self.points, self.together = list(places), list(names), points, together
 
     def __call__(self) -> list[float]:
         """Where the ticks are, by round steps, so that the rows between can be counted."""
@@ -183,7 +183,8 @@ class _Rows(Locator):
         most = max(1, min(MOST_ROW_LABELS, int(size_of(axis.axes)[1] / (1.25 * self.points))))
         needed = -(-len(self.places) // most)
         steps = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, len(self.places))
-        return self.places[:: next((step for step in steps if step >= needed), needed)]
+        step = next((step for step in steps if step >= needed), needed)
+        return [place for row, place in enumerate(self.places) if row // self.together % step == 0]
 
     def name_at(self, place: float, _: int | None = None) -> str:
         """The name of a row."""

@@ -130,7 +130,7 @@ def _name_rows(ax: Axes, text: Painted, lines: list[list[Cell]], heights: list[f
     ax.tick_params(axis="y", length=0)
     if len(text.rows) > 1:
         places = [top + row + 0.5 for top in heights for row in range(len(text.rows))]
-        style.name_rows(ax, places, list(text.rows) * len(heights), small=True)
+        style.name_rows(ax, places, list(text.rows) * len(heights), small=True, together=len(text.rows))
     else:
         style.name_rows(ax, [top + 0.5 for top in heights], [text.positions[cells[0].place] for cells in lines], small=True)
         ax.set_ylabel(text.clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -197,7 +198,10 @@ def _tokens(tokens: Any) -> tuple[str, ...]:
         raise DataError("The text is empty: there is nothing to draw.")
     for place, token in enumerate(listed):
         if not isinstance(token, str):
-            raise DataError(f"Token {place} is {token!r}, a {type(token).__name__}: expected text, or a list of str, one for each step.")
+            raise DataError(
+                f"Token {place} is {textwrap.shorten(repr(token), 40)}, a {type(token).__name__}: expected text, or a list of str, one for "
+                "each step; of X[0] from Sequences.from_text, seqscope.text.text_of(X[0])."
+            )
     return listed
 
 

@@ -1,0 +1,222 @@
+"""The page on the units of a layer: what each does over a data set, as tables and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+
+from seqscope.labelled import GATE, LABEL, STATE_NAMES, UNIT
+from seqscope.report import Picture, Section, Table
+
+__all__ = ["class_table", "driven", "layer_table", "notable", "sections", "unit_table"]
+
+# Rows of a table at most.
+_MOST = 12
+
+
+def sections(report: xr.Dataset, windows: list[xr.Dataset], *, opening: str) -> Iterator[Section]:
+    """The page from top to bottom.
+
+    Parameters
+    ----------
+    report : Dataset
+        What `units.summary` gives.
+    windows : list of Dataset
+        What `units.top_windows` gives, of the units that are shown.
+    opening : str
+        The Python that makes `scope`, `X`, `hidden`, `report`: the other sections go on from there.
+    """
+    from seqscope import plot
+
+    yield Section(
+        "The layer as a whole",
+        f"What the {report.sizes[UNIT]} units of '{report.attrs['layer']}' do over this data, and whether any does nothing of its own.",
+        opening,
+        table=layer_table(report),
+    )
+    yield Section(
+        "Every unit",
+        "A row for each unit: where its values lie, and, as far as it is known, how long it keeps what it holds, which channel it follows "
+        "and which class it tells from the rest (red: higher in the class, blue: lower).",
+        "sq.plot.units(report)",
+        picture=_drawn(plot.units(report), "A row for each unit with its range, correlations and classes"),
+    )
+    yield Section(
+        "The most telling units", _said_of_notable(report), _code_of_table(report), table=unit_table(report, notable(report, _MOST))
+    )
+    if "selectivity" in report:
+        yield Section(
+            "The unit that tells each class best", _AUROC, 'abs(report.selectivity - 0.5).idxmax("unit")', table=class_table(report)
+        )
+    if _without_own(report).any():
+        yield Section(
+            "Units that do nothing of their own",
+            f"Dead is {report.attrs.get('dead', 'judged over this data only')}; the same as another is a correlation of "
+            f"{report.attrs.get('duplicate', 1)} or more in size.",
+            "report.dead, report.duplicate_of",
+            table=_idle_table(report),
+        )
+    if GATE in report.dims:
+        yield Section(
+            "Gates",
+            "How often gates are shut (below 0.1) and open (above 0.9), on average, and the unit in which that is so most often.",
+            "report.left_saturated, report.right_saturated",
+            table=_gate_table(report),
+        )
+    for found in windows:
+        unit = found.attrs["unit"]
+        yield Section(
+            f"What drives unit {unit} most",
+            f"The {found.sizes['window']} places of the data where unit {unit} is highest, none of them overlapping: the input above, the "
+            "unit's own value below.",
+            f"sq.plot.top_windows(sq.units.top_windows(hidden, X, unit={unit!r}, k={found.sizes['window']}))",
+            picture=_drawn(plot.top_windows(found), f"The stretches of the input in which unit {unit} is highest"),
+        )
+
+
+_AUROC = (
+    "By the area under the ROC curve (AUROC) of one class against the rest: 1 or 0 tells the class without a mistake, 0.5 tells nothing; "
+    "below 0.5 the unit is lower in the class."
+)
+
+
+# Which units
+
+
+def notable(report: xr.Dataset, number: int) -> list[Any]:
+    """The units that tell a class best; where classes are not known, those that follow a channel most, else those that vary most."""
+    if "selectivity" in report:
+        strength = np.abs(report["selectivity"].transpose(UNIT, LABEL).fillna(0.5).values - 0.5).max(axis=1)
+    elif "correlation" in report:
+        strength = np.abs(report["correlation"].fillna(0.0).values)
+    else:
+        strength = report["spread"].values
+    order = np.argsort(-strength, kind="stable")[:number]
+    return report.coords[UNIT].values[order].tolist()  # type: ignore[no-any-return]
+
+
+def driven(report: xr.Dataset, number: int) -> list[Any]:
+    """Units whose highest values are worth a look: those that are highest in one class, each of another class; else the notable ones."""
+    if "selectivity" not in report:
+        return notable(report, number)
+    told = report["selectivity"].transpose(LABEL, UNIT).fillna(0.5).values
+    best = told.argmax(axis=1)
+    places = best[np.argsort(-told.max(axis=1), kind="stable")].tolist()
+    return report.coords[UNIT].values[list(dict.fromkeys(places))[:number]].tolist()  # type: ignore[no-any-return]
+
+
+def _said_of_notable(report: xr.Dataset) -> str:
+    if "selectivity" in report:
+        return "Those that tell a class best from the rest. " + _AUROC
+    return "Those that follow an input channel most." if "correlation" in report else "Those that vary most."
+
+
+def _code_of_table(report: xr.Dataset) -> str:
+    """The figures that a unit has one of, as a table."""
+    wide = [dim for dim in (LABEL, GATE) if dim in report.dims]
+    return f"report.drop_dims({wide}).to_dataframe()" if wide else "report.to_dataframe()"
+
+
+def _without_own(report: xr.Dataset) -> np.ndarray:
+    """Which units are dead or do the same as another, (unit,)."""
+    same = report["duplicate_correlation"].notnull().values if "duplicate_correlation" in report else False
+    return np.asarray(report["dead"].values | same)
+
+
+# Tables
+
+
+def layer_table(report: xr.Dataset) -> Table:
+    """What can be said of all units together."""
+    rows = [("Units", f"{report.sizes[UNIT]:,}"), ("Steps over all sequences", f"{report.attrs['n_steps']:,}")]
+    rows += [("Values", f"{report['low'].min().item():.3g} to {report['high'].max().item():.3g}")]
+    rows += [("Dead over this data", str(int(report["dead"].sum())))]
+    if "duplicate_correlation" in report:
+        rows += [("The same as another", str(int(report["duplicate_correlation"].notnull().sum())))]
+    if report["saturated"].notnull().any():
+        rows += [("Saturated, on average", f"{100 * report['saturated'].mean().item():.1f} % of the time")]
+    if "half_life" in report:
+        life = report["half_life"]
+        rows += [("Half-life, median and longest", f"{life.median().item():.3g} and {life.max().item():.3g} steps")]
+    return Table(
+        ("Figure", "Value"), rows, f"Saturated: {report.attrs['saturated']}." if "saturated" in report.attrs else "", frozenset({1})
+    )
+
+
+def unit_table(report: xr.Dataset, units: list[Any]) -> Table:
+    """A row for each of these units, with the figures that are known."""
+    chosen = report.sel({UNIT: units})
+    columns = {"Unit": [str(unit) for unit in units]}
+    columns["Spread"] = _numbers(chosen["spread"])
+    if "selectivity" in chosen:
+        told = chosen["selectivity"].transpose(UNIT, LABEL).fillna(0.5).values
+        best = np.abs(told - 0.5).argmax(axis=1)
+        columns["Class"] = [str(label) for label in chosen.coords[LABEL].values[best]]
+        columns["AUROC"] = [f"{value:.3f}" for value in told[np.arange(len(told)), best]]
+    if "correlation" in chosen:
+        known = chosen["correlation"].notnull().values
+        columns["Channel"] = [str(name) if there else "" for name, there in zip(chosen["channel"].values, known, strict=True)]
+        columns |= {"Correlation": _numbers(chosen["correlation"]), "Lag": _numbers(chosen["lag"])}
+    if "half_life" in chosen:
+        columns["Half-life"] = _numbers(chosen["half_life"])
+    numeric = frozenset(place for place, name in enumerate(columns) if name not in ("Class", "Channel"))
+    return Table(list(columns), list(zip(*columns.values(), strict=True)), numeric=numeric)
+
+
+def class_table(report: xr.Dataset, *, most: int = _MOST) -> Table:
+    """For each class the unit that tells it best; of many classes, those that are told best."""
+    rows = []
+    units = report.coords[UNIT].values
+    for label, told in zip(report.coords[LABEL].values, report["selectivity"].transpose(LABEL, UNIT).fillna(0.5).values, strict=True):
+        place = np.abs(told - 0.5).argmax()
+        value = told[place]
+        rows.append((abs(value - 0.5), (str(label), str(units[place]), "higher" if value > 0.5 else "lower", f"{value:.3f}")))
+    caption = ""
+    if len(rows) > most:
+        caption = f"The {most} of {len(rows)} classes that are told best."
+        rows = sorted(rows, key=lambda row: -row[0])[:most]
+    return Table(("Class", "Unit", "In the class it is", "AUROC"), [row for _, row in rows], caption, frozenset({1, 3}))
+
+
+def _idle_table(report: xr.Dataset) -> Table:
+    """The units that are dead or do the same as another."""
+    which = np.flatnonzero(_without_own(report))
+    rows = []
+    for place in which[:_MOST]:
+        unit = report.isel({UNIT: place})
+        same = "duplicate_correlation" in unit and bool(unit["duplicate_correlation"].notnull())
+        what = f"the same as unit {unit['duplicate_of'].item()}" if same else "dead"
+        rows.append((str(unit.coords[UNIT].item()), what, f"{unit['duplicate_correlation'].item():.4f}" if same else ""))
+    caption = f"The first {_MOST} of {len(which)}." if len(which) > _MOST else ""
+    return Table(("Unit", "What it is", "Correlation"), rows, caption, frozenset({0, 2}))
+
+
+def _gate_table(report: xr.Dataset) -> Table:
+    """How often each gate is shut and open."""
+    rows = []
+    units = report.coords[UNIT].values
+    for gate in report.coords[GATE].values.tolist():
+        row = [f"{STATE_NAMES.get(gate, 'Gate')} {gate}"]
+        for name in ("left_saturated", "right_saturated"):
+            share = report[name].sel({GATE: gate}).values
+            row += [f"{100 * share.mean():.1f} %", f"{units[share.argmax()]} ({100 * share.max():.0f} %)"]
+        rows.append(tuple(row))
+    return Table(("Gate", "Shut", "Most often in unit", "Open", "Most often in unit"), rows, numeric=frozenset({1, 2, 3, 4}))
+
+
+def _numbers(array: xr.DataArray) -> list[str]:
+    """Three figures each; nothing where there is none."""
+    return ["" if np.isnan(value) else f"{value:.3g}" for value in array.values.tolist()]
+
+
+def _drawn(panels: dict[str, Any], text: str) -> Picture:
+    """The figure that panels are in; it is closed after."""
+    figure: Any = next(iter(panels.values())).get_figure(root=True)
+    try:
+        return Picture.of(figure, text)
+    finally:
+        plt.close(figure)
