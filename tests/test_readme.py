@@ -46,7 +46,7 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     assert names["windows"].sizes["window"] == 6
     assert names["paths"].sizes == {"sample": 370, "time": 29, "component": 2}
     assert names["lost"].sizes == {"unit": 10}
-    assert names["evidence"]["map"].sizes == {"sample": 4, "time": 300}
+    assert names["evidence"]["map"].sizes == {"sample": 20, "time": 300}
     assert "LSTM with 100 hidden units" in capsys.readouterr().out
     plt.close("all")
 

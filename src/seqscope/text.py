@@ -203,9 +203,7 @@ def _texts(text: Any) -> tuple[str, ...]:
     if isinstance(text, str):
         texts = (text,)
     elif isinstance(text, Mapping | set | frozenset) or getattr(text, "ndim", 1) != 1:
-        raise DataError(
-            f"The texts are in a {type(text).__name__}: expected str, or a list of str, in the order of the samples."
-        )
+        raise DataError(f"The texts are in a {type(text).__name__}: expected str, or a list of str, in the order of the samples.")
     else:
         texts = tuple(text) if isinstance(text, Iterable) and not isinstance(text, bytes | bytearray) else (text,)
     for row, one in enumerate(texts):
@@ -222,9 +220,7 @@ def _texts(text: Any) -> tuple[str, ...]:
 def _alphabet(characters: str | Iterable[str]) -> str:
     """The known characters, each once."""
     if isinstance(characters, Mapping):
-        raise DataError(
-            "`characters` is a mapping, whose order may not be the model's: give them in it, as sorted(known, key=known.get)."
-        )
+        raise DataError("`characters` is a mapping, whose order may not be the model's: give them in it, as sorted(known, key=known.get).")
     if not isinstance(characters, Iterable) or isinstance(characters, set | frozenset):
         raise DataError(f"`characters` is {characters!r}: expected a str, or a list of characters, in the model's order.")
     listed = list(characters)

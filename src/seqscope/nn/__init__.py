@@ -10,7 +10,7 @@ features, n the number of steps, W and b the classifier:
 - `ConjunctivePooling`: every step is classified and has a weight besides, mean_t(a_t (W z_t + b)).
 
 Each logit is a sum over the steps, whose terms `scope.attribute(X, "instances")` gives; `scope.attribute(X, "attention_pooling")` gives
-the weights.
+the weights. Early et al. add a positional encoding to the features, which is left to the network here.
 
 References
 ----------

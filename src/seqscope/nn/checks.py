@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from seqscope.errors import ModelError, quoted
@@ -30,7 +31,7 @@ def share(head: str, dropout: Any) -> None:
     ------
     ModelError
     """
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+    if isinstance(dropout, bool) or not isinstance(dropout, Real) or not 0 <= float(dropout) < 1:
         raise ModelError(f"{head} was given dropout={dropout!r}: expected a share of the features, from 0 up to, and not, 1.")
 
 

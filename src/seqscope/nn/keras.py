@@ -44,8 +44,9 @@ class PoolingHead(layers.Layer):  # type: ignore[misc]
         super().__init__(**options)
         checks.whole(self._title, n_outputs=n_outputs, **({} if n_features is None else {"n_features": n_features}))
         checks.share(self._title, dropout)
-        self.n_outputs, self.n_features, self.supports_masking = int(n_outputs), n_features, True
-        self.dropout = layers.Dropout(dropout, dtype=self.dtype_policy, name="dropout")
+        self.n_outputs, self.supports_masking = int(n_outputs), True
+        self.n_features = None if n_features is None else int(n_features)
+        self.dropout = layers.Dropout(float(dropout), dtype=self.dtype_policy, name="dropout")
         self.classifier = layers.Dense(n_outputs, dtype=self.dtype_policy, name="classifier")
 
     def __call__(self, x: Any, *args: Any, **kwargs: Any) -> Any:
@@ -54,7 +55,7 @@ class PoolingHead(layers.Layer):  # type: ignore[misc]
             raise ModelError(f"{self._title} takes a tensor and was given a {type(x).__name__}: of several tensors, hand over one.")
         checks.features(self._title, tuple(x.shape), self.n_features)
         if kwargs.get("mask") is not None:
-            mask = kwargs["mask"]
+            mask = kwargs["mask"] = kwargs["mask"] if hasattr(kwargs["mask"], "dtype") else ops.convert_to_tensor(kwargs["mask"])
             given = keras.backend.standardize_dtype(mask.dtype), tuple(mask.shape)
             checks.ends(self._title, "a mask", given, ("bool",), tuple(x.shape[:2]))
         return super().__call__(x, *args, **kwargs)

@@ -40,7 +40,7 @@ class PoolingHead(nn.Module, ABC):
         checks.whole(self._name, n_features=n_features, n_outputs=n_outputs)
         checks.share(self._name, dropout)
         self.n_features, self.n_outputs, self.channels_first = int(n_features), int(n_outputs), bool(channels_first)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(float(dropout))
         self.classifier = nn.Linear(n_features, n_outputs)
 
     def forward(self, x: Tensor | PackedSequence, lengths: Tensor | None = None, *, mask: Tensor | None = None) -> Tensor:
@@ -104,12 +104,15 @@ class PoolingHead(nn.Module, ABC):
         if lengths is not None and mask is not None:
             raise ModelError(f"{self._name} was given both lengths and a mask: give one of them.")
         if lengths is not None:
+            lengths = _as_tensor(self._name, "lengths", lengths)
             checks.ends(self._name, "lengths", _given(lengths), ("int", "uint"), (n_samples,))
+            _check_range(self._name, lengths, n_steps)
             mask = torch.arange(n_steps, device=z.device) < lengths.to(z.device)[:, None]
         elif mask is None:
             return z.new_ones((n_samples, n_steps, 1), dtype=torch.bool)
+        mask = _as_tensor(self._name, "a mask", mask)
         checks.ends(self._name, "a mask", _given(mask), ("bool",), (n_samples, n_steps))
-        return mask[..., None]
+        return mask.to(z.device)[..., None]
 
     def _logits(self, z: Tensor, there: Tensor) -> Tensor:
         """What the evidence sums to."""
@@ -354,6 +357,32 @@ class ConjunctivePooling(_Attentive):
 def _given(tensor: Tensor) -> tuple[str, tuple[int, ...]]:
     """The type of a tensor's numbers, and its shape."""
     return str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
+
+
+def _as_tensor(head: str, what: str, given: Any) -> Tensor:
+    """Lengths or a mask as a tensor, of a list or an array too.
+
+    Raises
+    ------
+    ModelError
+    """
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as e:
+        raise ModelError(f"{head} takes {what} as a tensor and was given a {type(given).__name__}.") from e
+
+
+def _check_range(head: str, lengths: Tensor, n_steps: int) -> None:
+    """Refuse lengths that the steps do not have; not where a model is only written down, since numbers are not known there.
+
+    Raises
+    ------
+    ModelError
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+        return
+    for row in ((lengths < 1) | (lengths > n_steps)).nonzero()[:1, 0].tolist():
+        raise ModelError(f"{head} was given a length of {int(lengths[row])} for sample {row}: expected 1 to {n_steps}, its steps.")
 
 
 def _count(there: Tensor, like: Tensor) -> Tensor:

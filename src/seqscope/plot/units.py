@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -223,9 +224,11 @@ def _draw_half_life(ax: Axes, summary: xr.Dataset) -> None:
 
 
 def _channels(summary: xr.Dataset) -> list[Any]:
-    """The channels that some unit follows."""
+    """The channels that some unit follows, those with numbers in their names by these: "Feature 2" before "Feature 10"."""
     channels, known = summary["channel"].values, summary["correlation"].notnull().values
-    return list(dict.fromkeys(np.unique(channels[known]).tolist()))
+    return sorted(
+        np.unique(channels[known]).tolist(), key=lambda name: [(part.isdigit(), part.zfill(9)) for part in re.split(r"(\d+)", str(name))]
+    )
 
 
 def _draw_correlation(ax: Axes, summary: xr.Dataset) -> None:
