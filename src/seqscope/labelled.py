@@ -317,9 +317,7 @@ def map_result(
 
     Where that is its own, `native` has the dim `step`, and what each step sees as `time_centre`, `time_start` and `time_end`.
     """
-    whole = result(
-        on_time, (SAMPLE, TIME), name="map", samples=samples, clock=clock, coords=coords, attrs={"long_name": long_name}
-    )
+    whole = result(on_time, (SAMPLE, TIME), name="map", samples=samples, clock=clock, coords=coords, attrs={"long_name": long_name})
     if on_input_clock:
         of_layer = whole.copy(data=native[0] if samples.single else native)
     else:

@@ -61,7 +61,7 @@ def japanese_vowels(part: Literal["train", "test"] = "train") -> tuple[Sequences
 
 
 def shakespeare(part: Literal["train", "test"] = "train") -> str:
-    """Two plays by William Shakespeare, Julius Caesar and Macbeth, one behind the other.
+    r"""Two plays by William Shakespeare, Julius Caesar and Macbeth, one behind the other.
 
     A speaker's name stands in capitals on a line of its own, stage directions in square brackets, a blank line between speeches.
 

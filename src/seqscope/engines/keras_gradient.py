@@ -378,7 +378,6 @@ def _picked(value: Any, dims: Sequence[str], position: Any, time: Any) -> Any:
     return ops.squeeze(ops.take_along_axis(rows, place[:, None], axis=1), axis=1)
 
 
-
 def _margin(value: Any, dims: Sequence[str], position: Any, time: Any) -> Any:
     """How far each row's number lies above the largest of the others at its step."""
     along = next(axis for axis, dim in enumerate(dims) if dim not in (SAMPLE, TIME))
