@@ -89,7 +89,7 @@ def shakespeare(part: Literal["train", "test"] = "train") -> str:
     --------
     >>> import seqscope as sq
     >>> sq.datasets.shakespeare()[8:60]
-    'SCENE I. Rome. A street.\\n\\n[Enter Flavius, Marullus, '
+    'SCENE I. Rome. A street.\n\n[Enter Flavius, Marullus, '
     """
     _check_part(part, "Shakespeare")
     return gzip.decompress(resources.files(__name__).joinpath(f"shakespeare_{part}.txt.gz").read_bytes()).decode("ascii")
