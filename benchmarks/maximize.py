@@ -94,7 +94,6 @@ def _compiled(margin: Callable[[Any], Any], batch: np.ndarray) -> Callable[[], A
         case "tensorflow":
             import tensorflow as tf
 
-            tf.config.threading.set_intra_op_parallelism_threads(1)
             x = tf.constant(batch)
 
             @tf.function

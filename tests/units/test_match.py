@@ -201,3 +201,10 @@ def test_neighbours_in_the_network_are_of_the_class():
 def test_states_that_have_no_neighbours_are_refused_in_a_sentence(options, message):
     with pytest.raises(errors.DataError, match=message):
         units.nearest(**{"activations": planted(), "sample": "p", "time": 4} | options)
+
+
+def test_a_unit_named_twice_is_refused():
+    X, _ = sq.datasets.japanese_vowels("test")
+    hidden = sq.Scope(sq.zoo.japanese_vowels()).activations(X[:4], "lstm")
+    with pytest.raises(errors.DataError, match="names a unit twice"):
+        sq.units.match(hidden, 0, 2, 5, units=[1, 1])

@@ -107,3 +107,13 @@ def test_the_japanese_vowels_network():
 def test_what_can_not_be_projected_is_refused_in_a_sentence(change, options, error, message):
     with pytest.raises(error, match=message):
         units.project(change(ragged()), **options)
+
+
+def test_an_estimator_that_does_not_fit_is_refused_in_a_sentence():
+    X, _ = sq.datasets.japanese_vowels("test")
+    few = sq.Scope(sq.zoo.japanese_vowels()).activations(X[:4], "lstm").isel(unit=slice(6))
+    with pytest.raises(errors.UnsupportedError, match="such as PCA"):
+        sq.units.project(few, PCA)
+    for estimator in (PCA(30), IncrementalPCA(30)):
+        with pytest.raises(errors.DataError, match="can't be fitted to 6 units"):
+            sq.units.project(few, estimator)

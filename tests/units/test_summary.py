@@ -405,3 +405,18 @@ def test_states_without_gates_and_steps_without_a_place_are_refused():
         units.summary(ragged(), states=xr.Dataset({"h": ragged(), "a": ragged()}))
     with pytest.raises(errors.UnsupportedError, match="not known: expected the coordinates 'time', 'time_start'"):
         units.summary(ragged().rename(time="step").drop_vars("length"), X=[np.zeros((n, 2)) for n in LENGTHS])
+
+
+def test_missing_classes_cut_activations_and_a_model_for_a_scope_are_refused():
+    X, y = sq.datasets.japanese_vowels("test")
+    X, y = X[:6], y[:6]
+    scope = sq.Scope(sq.zoo.japanese_vowels())
+    hidden = scope.activations(X, "lstm")
+    for missing in (None, np.nan):
+        with pytest.raises(errors.DataError, match="y has no class for sample 2"):
+            sq.units.summary(hidden, [*y[:2], missing, *y[3:]])
+    assert sq.units.summary(hidden, np.array([1, "a", 1, "a", 1, "a"], object)).label.values.tolist() == ["1", "a"]
+    with pytest.raises(errors.DataError, match="have 15 steps and the longest input 26"):
+        sq.units.summary(hidden.isel(time=slice(2, 17)), X=X)
+    with pytest.raises(errors.DataError, match="expected the Scope of a model"):
+        sq.units.ablation(scope.model, X, "lstm")

@@ -16,7 +16,7 @@ from seqscope.axes import OUTPUT_VALUE, Reading
 from seqscope.batching import batches_for
 from seqscope.collect import MOST_ROWS, collect
 from seqscope.engines.score import Score
-from seqscope.errors import ModelError, UnsupportedError, in_call
+from seqscope.errors import DataError, ModelError, UnsupportedError, in_call
 from seqscope.feed import Feed
 from seqscope.labelled import TIME, UNIT
 from seqscope.randomness import state_kept
@@ -91,6 +91,10 @@ def ablation(
     >>> lost.sizes, list(lost)
     (Frozen({'unit': 2}), ['accuracy', 'accuracy_lost', 'changed', 'score_lost'])
     """
+    if not hasattr(scope, "_specimen"):
+        raise DataError(
+            f"The first argument is a {type(scope).__name__}: expected the Scope of a model, then the data: ablation(scope, X, layer)."
+        )
     specimen, names = scope._specimen, scope._outputs
     with in_call(lambda: f"ablation(X, {layer!r}) of {specimen.engine.model_name}"), state_kept():
         of_layer = units_of(specimen, layer)

@@ -84,6 +84,8 @@ def match(
     else:
         named = units if isinstance(units, Iterable) and not isinstance(units, str) else [units]
         chosen = np.array([taken.unit(unit) for unit in (named.tolist() if hasattr(named, "tolist") else named)], int)
+        if len(set(chosen.tolist())) < len(chosen):
+            raise DataError("units names a unit twice: give each once.")
         if not len(chosen):
             raise DataError("units names no unit: give one or more, or leave it out for those that the stretch selects.")
     best, n_found = _Runs.none(), 0

@@ -38,9 +38,12 @@ def placing(taken: Taken, inputs: Sequences) -> Callable[[slice], Places]:
     UnsupportedError
         The layer has a clock of its own and the array does not say where its steps lie.
     DataError
-        The input's times do not rise.
+        The input's times do not rise, or the activations are cut in time.
     """
     if taken.clock == TIME:
+        longest = int(inputs.lengths.max())
+        if taken.n_steps < longest:
+            raise DataError(f"The activations have {taken.n_steps} steps and the longest input {longest}: give those of whole sequences.")
         return lambda rows: _on_input_clock(rows.stop - rows.start, taken.n_steps)
     missing = [name for name in (TIME, TIME_START, TIME_END) if name not in taken.array.coords]
     if taken.clock != STEP or missing:

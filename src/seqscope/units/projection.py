@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from seqscope.errors import DataError, UnsupportedError
+from seqscope.errors import DataError, SeqscopeError, UnsupportedError
 from seqscope.labelled import COMPONENT, LONG_NAMES, UNIT, attributes
 from seqscope.units.blocks import Taken, one_of, positive, take_in
 from seqscope.units.moments import over_blocks
@@ -94,12 +94,21 @@ def _fitted(taken: Taken, method: Any) -> Any:
     """A copy of an estimator, fitted over all complete steps."""
     from sklearn.base import clone
 
-    if not hasattr(method, "transform") or not (hasattr(method, "fit") or hasattr(method, "partial_fit")):
+    if isinstance(method, type) or not hasattr(method, "transform") or not (hasattr(method, "fit") or hasattr(method, "partial_fit")):
         raise UnsupportedError(
-            f"{method!r} can't be fitted once and then place states: expected 'pca', or an estimator of scikit-learn with `fit` and "
-            "`transform` (t-SNE has none)."
+            f"{method!r} can't be fitted once and then place states: expected 'pca', or an estimator of scikit-learn, such as "
+            "PCA(3), with `fit` and `transform` (t-SNE has none)."
         )
-    estimator = clone(method)
+    try:
+        return _fit(taken, clone(method))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, SeqscopeError):
+            raise
+        raise DataError(f"{method!r} can't be fitted to {taken.n_units} units: {error}") from error
+
+
+def _fit(taken: Taken, estimator: Any) -> Any:
+    """Fit it in place: in blocks where it can be."""
     rows = list(_complete(taken)) if not hasattr(estimator, "partial_fit") else None
     if rows is not None:
         _check_some(sum(len(part) for part in rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from seqscope.errors import DataError
@@ -27,9 +28,17 @@ def labels_of(taken: Taken, y: Any) -> np.ndarray:
         other = np.asarray(y.coords[SAMPLE].values).reshape(-1)
         if len(other) == taken.n_samples and not np.array_equal(other, taken.samples):
             raise DataError("y has other samples than the activations, or another order: give those of the same sequences.")
-    labels = np.atleast_1d(as_array(y.values if isinstance(y, xr.DataArray) else y))
+    given = y.values if isinstance(y, xr.DataArray) else y
+    if isinstance(given, list | tuple):  # as they are: NumPy would make the text "nan" of a NaN among texts
+        given = pd.Series(list(given), dtype=object).to_numpy()
+    labels = np.atleast_1d(as_array(given))
     if labels.shape != (taken.n_samples,):
         raise DataError(f"y has shape {labels.shape} and the activations {taken.n_samples} sequences: expected one class for each.")
+    missing = np.flatnonzero(pd.isna(labels))
+    if len(missing):
+        raise DataError(f"y has no class for sample {taken.samples[missing[0]]!s}: give one for each, or leave such sequences out.")
+    if labels.dtype == object:
+        labels = np.array(labels.tolist())  # of mixed kinds: as text
     n_classes = len(np.unique(labels))
     if labels.dtype.kind == "f" and not np.array_equal(labels, np.round(labels)):
         raise DataError(f"y holds {n_classes} different numbers such as {labels[0]:g}: expected classes.")
