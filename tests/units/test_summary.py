@@ -416,7 +416,7 @@ def test_missing_classes_cut_activations_and_a_model_for_a_scope_are_refused():
         with pytest.raises(errors.DataError, match="y has no class for sample 2"):
             sq.units.summary(hidden, [*y[:2], missing, *y[3:]])
     assert sq.units.summary(hidden, np.array([1, "a", 1, "a", 1, "a"], object)).label.values.tolist() == ["1", "a"]
-    with pytest.raises(errors.DataError, match="have 15 steps and the longest input 26"):
+    with pytest.raises(errors.DataError, match="have 15 steps and the longest input 24"):
         sq.units.summary(hidden.isel(time=slice(2, 17)), X=X)
     with pytest.raises(errors.DataError, match="expected the Scope of a model"):
         sq.units.ablation(scope.model, X, "lstm")
