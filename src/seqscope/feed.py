@@ -129,12 +129,13 @@ class Feed:
 
     def _explained(self, values: np.ndarray, error: ModelError) -> DataError | ModelError:
         """Say what is wrong with the data where the model's own layers tell; else what the framework said, and on what."""
-        hints = self.engine.input_hints
-        if hints and (values.ndim == 2) not in {hint.is_tokens for hint in hints}:
-            return self._wrong_kind(values)
-        known = {self.width} if self.width else {hint.size for hint in hints}
-        if known and values.ndim == 3 and values.shape[2] not in known:
-            return self._wrong_width(values)
+        if error.__cause__ is not None:  # of the framework; one of ours is a sentence, which tells more than the sizes
+            hints = self.engine.input_hints
+            if hints and (values.ndim == 2) not in {hint.is_tokens for hint in hints}:
+                return self._wrong_kind(values)
+            known = {self.width} if self.width else {hint.size for hint in hints}
+            if known and values.ndim == 3 and values.shape[2] not in known:
+                return self._wrong_width(values)
         shape = "x".join(str(size) for size in layouts.to_model(values, self.layout).shape)
         return ModelError(f"{error.message} (on a batch of shape {shape}, layout {layouts.in_words(self.layout)})")
 

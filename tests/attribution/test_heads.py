@@ -223,3 +223,9 @@ def test_the_shipped_net_points_at_the_pattern():
     assert np.median([roc_auc_score(where, row) for where, row in zip(steps, found["map"].values, strict=True)]) > 0.95
     weights = scope.attribute(X, "attention_pooling")["map"].values
     assert np.median([roc_auc_score(where, row) for where, row in zip(steps, weights, strict=True)]) > 0.9
+
+
+def test_a_head_behind_a_layer_of_the_width_of_the_flattened_input_says_that_time_is_gone():
+    net = nn.Sequential(nn.Flatten(), nn.Linear(27, 8), sq.nn.torch.ConjunctivePooling(8, 2)).eval()
+    with pytest.raises(ModelError, match=r"pools over time and was given a tensor of shape \(\d, 8\)"):
+        sq.Scope(net).attribute(np.zeros((2, 9, 3), np.float32), "instances")
