@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from seqscope import layouts
-from seqscope.engines.base import Engine, Forward, Gradient, HasGradients, StandIn
+from seqscope.engines.base import Engine, Forward, Gradient, HasGradients, MisfitError, StandIn
 from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.score import Target
 from seqscope.errors import DataError, ModelError, UnsupportedError, quoted
@@ -129,7 +129,8 @@ class Feed:
 
     def _explained(self, values: np.ndarray, error: ModelError) -> DataError | ModelError:
         """Say what is wrong with the data where the model's own layers tell; else what the framework said, and on what."""
-        if error.__cause__ is not None:  # of the framework; one of ours is a sentence, which tells more than the sizes
+        # What the framework said in its own words the sizes may tell better; a sentence of ours tells more than they do.
+        if error.__cause__ is not None or isinstance(error, MisfitError):
             hints = self.engine.input_hints
             if hints and (values.ndim == 2) not in {hint.is_tokens for hint in hints}:
                 return self._wrong_kind(values)

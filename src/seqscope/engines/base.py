@@ -24,6 +24,10 @@ from seqscope.errors import MissingPackageError, ModelError, quoted, require
 from seqscope.layers import Layer
 
 
+class MisfitError(ModelError):
+    """A batch has other sizes than the model says it takes. It stays inside: `feed` says what is wrong with the data."""
+
+
 @dataclass(frozen=True)
 class InputHint:
     """What a layer that may be the model's first one takes, read off its parameters.

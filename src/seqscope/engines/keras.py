@@ -17,7 +17,7 @@ import numpy as np
 
 from seqscope.cells import CellWeights
 from seqscope.engines import keras_attention, keras_backends, keras_cells, keras_gradient, keras_kinds
-from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn
+from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, MisfitError, StandIn
 from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.keras_holds import tensors_of, why_not
 from seqscope.engines.keras_layers import Described, describe
@@ -436,7 +436,7 @@ class KerasEngine:
             )
         sizes = zip(shape[1:], batch.shape[1:], strict=False)
         if len(shape) != batch.ndim or any(size not in (None, found) for size, found in sizes):
-            raise ModelError(f"The batch does not fit the input that the model declares, {_shape_in_words(shape)}")
+            raise MisfitError(f"The batch does not fit the input that the model declares, {_shape_in_words(shape)}")
 
     def _build(self, batch: np.ndarray, lengths: np.ndarray) -> None:
         """Let a model that never ran make its weights, as its first call would."""
