@@ -1,0 +1,158 @@
+"""What each input of a graph is for: the sequence, a state that is carried, the lengths."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from onnx import TensorProto
+
+from seqscope.engines.onnx_cells import KINDS as RECURRENT
+from seqscope.engines.onnx_graph import Graph, Node
+from seqscope.engines.onnx_layers import ARRANGES
+from seqscope.errors import ModelError, quoted
+
+Shape = tuple[int | str | None, ...]
+
+_WHOLE_NUMBERS = (TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8)
+# What people put before and behind the name of a state that goes in or comes out: "past_h", "h_n", "stateN", "c0".
+_BEFORE = re.compile(r"^(past|present|prev|previous|new|next|initial|init|final|last|updated|in|out|input|output)[_.\-]")
+_BEHIND = re.compile(r"([_.\-]?(in|out|input|output|prev|new|next|initial|init|final|last|updated)|[_.\-]?[n01t]|[_.\-])$")
+_LENGTHS = re.compile(r"len(gth)?s?($|_)", re.IGNORECASE)
+# The places of a recurrent operator's inputs.
+_SEQUENCE_LENS, _INITIAL = 4, (5, 6)
+
+
+@dataclass(frozen=True)
+class State:
+    """An input that carries a state.
+
+    Attributes
+    ----------
+    input : str
+    output : str
+        Where it comes out again; "" where it does not.
+    shape : tuple
+        Its axes, as the file declares them.
+    """
+
+    input: str
+    output: str
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the inputs are for.
+
+    Attributes
+    ----------
+    main : str
+        The sequence.
+    shape : tuple
+        Its axes, as the file declares them.
+    is_tokens : bool
+        Whether it holds whole numbers.
+    states : tuple of State
+    lengths : str
+        What takes the length of each sequence; "" where nothing does.
+    unknown : tuple of str
+        Inputs that nothing is known of.
+    """
+
+    main: str
+    shape: Shape
+    is_tokens: bool
+    states: tuple[State, ...] = ()
+    lengths: str = ""
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def carried(self) -> tuple[State, ...]:
+        """The states that come out again."""
+        return tuple(state for state in self.states if state.output)
+
+
+def inputs_of(graph: Graph) -> Inputs:
+    """Tell what the inputs are for: by what reads them, then by their names and shapes.
+
+    Raises
+    ------
+    ModelError
+        None of them can be a sequence.
+    """
+    names = [info.name for info in graph.inputs]
+    if not names:
+        raise ModelError("The graph has no input, so there is nothing that a sequence could go into.")
+    states = _states(graph, names) if len(names) > 1 else ()
+    taken = {state.input for state in states}
+    lengths = next((name for name in names if name not in taken and _takes_lengths(graph, name)), "")
+    left = [name for name in names if name not in taken and name != lengths]
+    series = [name for name in left if len(graph.shapes.get(name, (None,) * 3)) > 0]
+    if not series:
+        raise ModelError(f"None of the graph's inputs ({quoted(names)}) is a sequence: all are states, lengths or single numbers.")
+    main = series[0]
+    is_tokens = graph.types.get(main) in _WHOLE_NUMBERS
+    unknown = tuple(name for name in left if name != main)
+    return Inputs(main, graph.shapes.get(main, (None, None, None)), is_tokens, states, lengths, unknown)
+
+
+def _states(graph: Graph, names: list[str]) -> tuple[State, ...]:
+    """The inputs that are a recurrent node's initial state, or have an output of their own name and shape."""
+    outputs = [name for name in graph.outputs if name not in names]
+    initial = {
+        source for node in graph.nodes if node.op in RECURRENT for place in _INITIAL if (source := _origin(graph, node.input(place)))
+    }
+    found = []
+    for name in names:
+        partner = next((output for output in outputs if _are_one_state(graph, name, output)), "")
+        if name in initial or partner:
+            outputs = [output for output in outputs if output != partner]
+            found.append(State(name, partner, graph.shapes.get(name, ())))
+    if len(found) == len(names):  # one of them has to be the sequence: a model that gives series of the shape that it takes
+        found = found[1:]
+    return tuple(found)
+
+
+def _are_one_state(graph: Graph, name: str, output: str) -> bool:
+    stem = _stem(name)
+    if not stem or stem != _stem(output) or graph.types.get(name) != graph.types.get(output):
+        return False
+    before, after = graph.shapes.get(name), graph.shapes.get(output)
+    if before is None or after is None:
+        return True
+    sizes = zip(before, after, strict=False)
+    return len(before) == len(after) > 1 and all(not isinstance(a, int) or not isinstance(b, int) or a == b for a, b in sizes)
+
+
+def _stem(name: str) -> str:
+    """A name without what tells the state that goes in from the one that comes out.
+
+    >>> _stem("past_h"), _stem("hn"), _stem("stateN"), _stem("h"), _stem("output")
+    ('h', 'h', 'state', 'h', '')
+    """
+    stem = name.lower()
+    if stem in ("input", "output", "inputs", "outputs"):
+        return ""
+    stem = _BEFORE.sub("", stem)
+    shorter = _BEHIND.sub("", stem)
+    return shorter or stem
+
+
+def _origin(graph: Graph, tensor: str) -> str:
+    """The graph's input that a tensor is, arranged anew; "" where it is computed."""
+    inputs = {info.name for info in graph.inputs}
+    for _ in range(len(graph.nodes) + 1):
+        node: Node | None = graph.producers.get(tensor)
+        if tensor in inputs or node is None or node.op not in ARRANGES:
+            break
+        tensor = next((name for name in node.inputs if name and name not in graph.constants), "")
+    return tensor if tensor in inputs else ""
+
+
+def _takes_lengths(graph: Graph, name: str) -> bool:
+    """Whether an input says how long each sequence is."""
+    if graph.types.get(name) not in _WHOLE_NUMBERS or len(graph.shapes.get(name, ())) != 1:
+        return False
+    read = any(_origin(graph, node.input(_SEQUENCE_LENS)) == name for node in graph.nodes if node.op in RECURRENT)
+    return read or _LENGTHS.search(name) is not None

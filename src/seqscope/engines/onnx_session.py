@@ -1,0 +1,106 @@
+"""Runs of a graph: a session of onnxruntime for each choice of tensors, made when it is first needed and kept."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from seqscope.engines import onnx_parts
+from seqscope.engines.onnx_graph import Graph
+from seqscope.errors import ModelError
+
+# Sessions that are kept: a model's receptive fields are found with one for each layer.
+_MOST = 256
+# What a run refuses is raised, with the words that are otherwise printed.
+_SILENT = 4
+
+
+class Sessions:
+    """Runs parts of a graph.
+
+    Parameters
+    ----------
+    providers : sequence of str, optional
+        What onnxruntime computes on; default: all that it has, the fastest first.
+    """
+
+    def __init__(self, graph: Graph, *, providers: Sequence[Any] | None = None) -> None:
+        self.graph = graph
+        self._providers = list(providers) if providers is not None else usable_providers()
+        self._made: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], onnxruntime.InferenceSession] = OrderedDict()
+        self._lock = threading.Lock()
+        self._weights: dict[str, onnxruntime.OrtValue] = {}
+
+    def run(self, known: Mapping[str, np.ndarray], wanted: Sequence[str]) -> dict[str, np.ndarray]:
+        """The wanted tensors, from known ones: the graph's inputs, and any that take the place of what a node gives.
+
+        Raises
+        ------
+        ModelError
+            onnxruntime refused them; its exception is the cause.
+        """
+        found = {name: np.asarray(known[name]) for name in wanted if name in known}
+        found |= {name: self.graph.constant(name) for name in wanted if name in self.graph.constants and name not in found}
+        left = [name for name in dict.fromkeys(wanted) if name not in found]
+        if left:
+            session = self._session(tuple(sorted(known)), tuple(left))
+            fed = {own.name: known[own.name] for own in session.get_inputs() if own.name in known}
+            try:
+                found |= dict(zip(left, session.run(None, fed), strict=True))
+            except Exception as error:
+                raise ModelError(f"onnxruntime raised {type(error).__name__}: {in_short(error)}") from error
+        return found
+
+    def _session(self, known: tuple[str, ...], wanted: tuple[str, ...]) -> onnxruntime.InferenceSession:
+        key = (known, wanted)
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = self._make(known, wanted)
+                if len(self._made) > _MOST:
+                    self._made.popitem(last=False)
+            self._made.move_to_end(key)
+            return self._made[key]
+
+    def _make(self, known: Sequence[str], wanted: Sequence[str]) -> onnxruntime.InferenceSession:
+        part = onnx_parts.part(self.graph, known, wanted)
+        shared = [tensor.name for tensor in part.graph.initializer if tensor.name in self.graph.shared]
+        options = session_options()
+        if shared:
+            options.add_external_initializers(shared, [self._weight(name) for name in shared])
+        try:
+            return onnxruntime.InferenceSession(part.SerializeToString(), options, providers=self._providers)
+        except Exception as error:
+            raise ModelError(f"onnxruntime can't run the graph: {in_short(error)}") from error
+
+    def _weight(self, name: str) -> onnxruntime.OrtValue:
+        if name not in self._weights:
+            self._weights[name] = onnxruntime.OrtValue.ortvalue_from_numpy(self.graph.shared[name])
+        return self._weights[name]
+
+
+def session_options() -> onnxruntime.SessionOptions:
+    """Options of a session: no chatter, and as many threads as the environment says."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdecimal():
+        options.intra_op_num_threads = int(said)
+    return options
+
+
+def usable_providers() -> list[str]:
+    """What onnxruntime computes on here: the GPU where there is one, else the processor. Providers that send data away are left out."""
+    here = onnxruntime.get_available_providers()
+    return [name for name in here if name in ("CUDAExecutionProvider", "ROCMExecutionProvider")] + ["CPUExecutionProvider"]
+
+
+def in_short(error: Exception) -> str:
+    """What onnxruntime says, on one line, without its own places in the source."""
+    text = " ".join(str(error).split())
+    return text.rpartition("Status Message: ")[2] if "Status Message: " in text else text.partition("[ONNXRuntimeError] : ")[2] or text
