@@ -89,7 +89,9 @@ class Step:
         """The model's output for the steps so far."""
         value = self._value(OUTPUT_VALUE, [self._stepped.output])
         names = self._plan.outputs if self._plan.outputs is not None and len(self._plan.outputs) == value.shape[-1] else None
-        return self._labelled(value, (labelled.OUTPUT,), "output", {}, {labelled.OUTPUT: names})
+        order = [dim for dim in self._plan.readings[OUTPUT_VALUE].order[1:] if dim != TIME]
+        dims = [labelled.OUTPUT if dim == UNIT or len(order) == 1 else dim for dim in order]
+        return self._labelled(value, dims, "output", {}, {labelled.OUTPUT: names} if labelled.OUTPUT in dims else {})
 
     def __repr__(self) -> str:
         return f"Step: output, activations of {list(self.activations)}, states of {list(self.states)}"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import helper
 from scipy.special import log_softmax, softmax
 
 from seqscope.cells import CellWeights
@@ -20,9 +21,10 @@ from seqscope.engines.onnx_files import load_weights, model_of, open_file
 from seqscope.engines.onnx_graph import DRAWS, Graph, Node
 from seqscope.engines.onnx_inputs import inputs_of
 from seqscope.engines.onnx_layers import ARRANGES, Place, Table
-from seqscope.engines.onnx_seen import Seen, as_y, put_together, seen_value
+from seqscope.engines.onnx_seen import INITIAL, Seen, as_y, put_together, seen_value
 from seqscope.engines.onnx_session import Sessions
 from seqscope.engines.onnx_states import States
+from seqscope.engines.onnx_stream import OnnxStepper
 from seqscope.engines.score import score_by_function
 from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError, nearest
 from seqscope.layers import Layer
@@ -67,7 +69,8 @@ class OnnxEngine:
         self._call: Call = call or (lambda runner, batch, lengths: runner(batch))
         self.feeding: Feeding = feeding_of(inputs_of(self.graph))
         self.layouts = self.feeding.layouts
-        self.states = States(self.graph, self._table)
+        carried = [(state.input, state.output) for state in self.feeding.inputs.carried]
+        self.states = States(self.graph, self._table, carried, stepped=self.feeding.way == STEPPED)
 
     @staticmethod
     def takes(model: Any) -> bool:
@@ -79,7 +82,10 @@ class OnnxEngine:
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
         """The layers in the order in which they run."""
-        return self._table.rows
+        places = {node.name: place for place, node in enumerate(self.graph.nodes)}
+        rows = [(places[self._table.places[row.name].node.name], row) for row in self._table.rows]
+        rows += [(places[self.states.node_of(name).name], row) for name, row in self.states.rows.items()]  # behind what they are made of
+        return tuple(row for _, row in sorted(rows, key=lambda placed: placed[0]))
 
     @cached_property
     def by_name(self) -> Mapping[str, Layer]:
@@ -146,19 +152,19 @@ class OnnxEngine:
         """Run the graph once (see `engines.base.Engine.forward`)."""
         if held:
             raise UnsupportedError("Units of an ONNX model can't be held: its graph computes them where nothing can be put in.")
-        seen = {name: self._seen(name) for name in capture}
+        seen = {name: self.seen(name) for name in capture}
         runner = Runner(self, tuple(tensor for one in seen.values() for tensor in one.tensors), instead or {}, lengths, logits=logits)
-        output = self._output_of(runner, batch, lengths)
+        output = self.fed(runner, batch, lengths)
         captured: dict[str, list[np.ndarray]] = {}
         for name, one in seen.items():
             captured |= {f"{name}{behind}": calls for behind, calls in put_together(runner.passes, one, self.feeding.way).items()}
-        of_states = {address: calls[0].ndim for address, calls in captured.items() if STATES in address}
-        dims = {address: ("sample", "time", "unit") if ndim == 3 else ("sample", "unit") for address, ndim in of_states.items()}
+        dims = {address: dims for address, calls in captured.items() if STATES in address and (dims := _dims_of(address, calls[0]))}
         scores = None if target is None else self._scores(target, output, len(lengths))
-        outputs = [runner.value(tensor) for tensor in self.outputs]
+        outputs = [self.output(tensor, runner.passes) for tensor in self.outputs]
         return Forward(outputs[0], len(outputs), captured, self._draws, dims=dims, through=runner.through, scores=scores)
 
-    def _output_of(self, runner: Runner, batch: np.ndarray, lengths: np.ndarray) -> Any:
+    def fed(self, runner: Any, batch: np.ndarray, lengths: np.ndarray) -> Any:
+        """What the model gives for a batch, by the function that feeds it."""
         try:
             output = self._call(runner, batch, lengths)
         except SeqscopeError:
@@ -185,14 +191,29 @@ class OnnxEngine:
     def _draws(self) -> bool:
         return any(node.op in DRAWS for node in self.graph.nodes)
 
-    def _seen(self, name: str) -> Seen:
+    def seen(self, name: str) -> Seen:
         """How what is captured under a name is made."""
         if name.endswith(STATES):
             return self.states.seen(name.removesuffix(STATES))
+        if name in self.states.rows:
+            return self.states.value(name)
         place = self._table.places.get(name) or self._table.others.get(name)
         if place is None:
             raise LayerError(f"No layer is named '{name}': {nearest(name, self.by_name)}.")
-        return seen_value(self.graph, place, self.sample_axes.get(place.tensor))
+        return seen_value(place, self.sample_axes.get(place.tensor), self._step_axis(place.tensor))
+
+    def output(self, tensor: str, passes: Passes) -> np.ndarray:
+        """An output over all runs: where each is a step, with the steps behind the samples."""
+        step_axis = self._step_axis(tensor)
+        seen = Seen((tensor,), lambda found: {"": [found[tensor]]}, self.sample_axes.get(tensor), step_axis)
+        calls = put_together(passes, seen, self.feeding.way)[""]
+        return np.stack(calls, axis=1) if self.feeding.way == STEPPED and step_axis is None else calls[-1]
+
+    def _step_axis(self, tensor: str) -> int | None:
+        """The axis of a single step that a tensor of a graph has which takes steps, if it has one."""
+        axis, shape = self.feeding.squeezed, self.graph.shapes.get(tensor, ())
+        has_one = self.feeding.way == STEPPED and axis is not None and len(shape) == 3 and shape[axis] == 1
+        return axis if has_one else None
 
     @cached_property
     def sample_axes(self) -> Mapping[str, int]:
@@ -203,6 +224,17 @@ class OnnxEngine:
         if feeding.way != ALONE and len(fixed) != 1:
             return {}
         return self.graph.sample_axes(axes if feeding.way == ALONE else axes | {feeding.inputs.main: fixed[0]})
+
+    @property
+    def dtype(self) -> np.dtype:
+        """What it computes in."""
+        kinds = [self.graph.types.get(tensor) for tensor in (*self.outputs, self.feeding.inputs.main)]
+        types = [helper.tensor_dtype_to_np_dtype(kind) for kind in kinds if kind]
+        return next((dtype for dtype in types if dtype.kind == "f"), np.dtype(np.float32))
+
+    def stepper(self, capture: Sequence[str], states: Sequence[str]) -> OnnxStepper:
+        """A copy of the graph that runs one step at a time (see `engines.base.HasStreams`)."""
+        return OnnxStepper(self, self._sessions, capture, states)
 
     # How a part of the batch runs
 
@@ -237,6 +269,13 @@ class OnnxEngine:
         return node if node is not None and node.op in _LAST and not node.around else None
 
 
+def _dims_of(address: str, state: np.ndarray) -> tuple[str, ...] | None:
+    """What the axes of a state are; None where calls are steps."""
+    if state.ndim == 3:
+        return "sample", "time", "unit"
+    return ("sample", "unit") if address.endswith(INITIAL) else None
+
+
 class Runner:
     """A model as a function of its inputs, as `call=` gets it.
 
@@ -260,17 +299,9 @@ class Runner:
         engine = self._engine
         array = np.asarray(batch)
         passes = run_batch(engine.graph, engine.feeding, array, self._lengths, more, self._run)
-        self.passes.parts += passes.parts
-        self.passes.sizes += passes.sizes
-        values = tuple(self.value(tensor) for tensor in engine.outputs)
+        self.passes.add(passes)
+        values = tuple(engine.output(tensor, self.passes) for tensor in engine.outputs)
         return values if len(values) > 1 else values[0]
-
-    def value(self, tensor: str) -> np.ndarray:
-        """An output over all runs: where each is a step, with the steps behind the samples."""
-        engine = self._engine
-        seen = Seen((tensor,), lambda found: {"": [found[tensor]]}, engine.sample_axes.get(tensor))
-        calls = put_together(self.passes, seen, engine.feeding.way)[""]
-        return np.stack(calls, axis=1) if engine.feeding.way == STEPPED else calls[-1]
 
     def _run(self, known: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         found = self._engine.run(known, self._wanted, self._instead)

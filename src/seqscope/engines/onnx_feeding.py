@@ -69,9 +69,8 @@ def feeding_of(inputs: Inputs) -> Feeding:
             f"The graph's input '{inputs.main}' has {rank} axes, {list(shape)}, and seqscope reads sequences, (sample, time, channel) in "
             "any order: say how to feed it, with Scope(model, call=lambda model, batch, lengths: model(...))."
         )
-    if inputs.carried and _takes_steps(inputs):
-        rows = shape[0] if isinstance(shape[0], int) else None
-        return Feeding(STEPPED, inputs, ("NTC",), {0: rows}, squeezed=1 if rank == 3 else None)
+    if inputs.carried and (step := _step_of(inputs)) is not None:
+        return step
     return _whole(inputs, shape, tuple(SERIES_LAYOUTS)) if rank == 3 else Feeding(ALONE, inputs, ("NTC",), {0: None})
 
 
@@ -90,12 +89,23 @@ def _fixed_by_states(inputs: Inputs) -> int | None:
     return 1 if any(all(isinstance(size, int) for size in state.shape) and 1 in state.shape[:-1] for state in inputs.states) else None
 
 
-def _takes_steps(inputs: Inputs) -> bool:
-    """Whether a graph that carries a state takes one step: its input has no time axis, or one of a single step."""
-    free = any(not isinstance(size, int) for state in inputs.carried for size in state.shape)
-    if len(inputs.shape) == 2:
-        return free or inputs.shape[0] == 1
-    return inputs.shape[1] == 1 and (free or inputs.shape[0] == 1)
+def _step_of(inputs: Inputs) -> Feeding | None:
+    """How a graph that carries a state takes one step: its input has no time axis, or one of a single step. None where it has more."""
+    shape = inputs.shape
+    open_sizes = [size for state in inputs.carried for size in state.shape if not isinstance(size, int)]
+    for axis in (1, 0) if len(shape) == 3 else (None,):
+        samples = shape[0] if axis != 0 else shape[1]
+        # The samples of the input are as many as those of the state: both open, under one name if they have names, or both one.
+        fits = samples in open_sizes if open_sizes else samples == 1
+        if fits and (axis is None or shape[axis] == 1):
+            return Feeding(STEPPED, inputs, ("NTC",), {0: samples if isinstance(samples, int) else None}, axis)
+    return None
+
+
+def rows_at_once(feeding: Feeding, batch: np.ndarray, n_samples: int) -> int:
+    """How many samples the graph takes at once."""
+    axis = next((axis for axis in feeding.rows if axis < batch.ndim and batch.shape[axis] == n_samples), 0)
+    return 1 if feeding.way == ALONE else feeding.rows.get(axis) or n_samples
 
 
 @dataclass
@@ -108,10 +118,19 @@ class Passes:
         Tensors by name.
     sizes : list of int
         The samples of each part.
+    n_rows : int or None
+        The samples of each run, where the file fixes them; None where a run has those of the batch.
     """
 
     parts: list[list[Mapping[str, np.ndarray]]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    n_rows: int | None = None
+
+    def add(self, other: Passes) -> None:
+        """Put those of another run behind."""
+        self.parts += other.parts
+        self.sizes += other.sizes
+        self.n_rows = other.n_rows
 
 
 def run_batch(graph: Graph, feeding: Feeding, batch: np.ndarray, lengths: np.ndarray, more: Mapping[str, Any], run: Run) -> Passes:
@@ -132,8 +151,8 @@ def run_batch(graph: Graph, feeding: Feeding, batch: np.ndarray, lengths: np.nda
     known = _known(graph, feeding.inputs, more)
     n_samples = len(lengths)
     axis = next((axis for axis in feeding.rows if axis < batch.ndim and batch.shape[axis] == n_samples), 0)
-    n_rows = 1 if feeding.way == ALONE else feeding.rows.get(axis) or n_samples
-    passes = Passes()
+    n_rows = rows_at_once(feeding, batch, n_samples)
+    passes = Passes(n_rows=n_rows if feeding.way == ALONE or feeding.rows.get(axis) else None)
     for first in range(0, n_samples, n_rows):
         places = np.minimum(np.arange(first, first + n_rows), n_samples - 1)  # the last part filled up with the last sample
         part = batch.take(places, axis) if n_rows != n_samples else batch
@@ -158,7 +177,7 @@ def _stepped(graph: Graph, feeding: Feeding, part: np.ndarray, fed: dict[str, np
     """Run a part along time, (sample, time, channel): what carries a state goes in as it came out."""
     found = []
     for step in range(part.shape[1]):
-        x = part[:, step] if feeding.squeezed is None else part[:, step : step + 1]
+        x = part[:, step] if feeding.squeezed is None else np.expand_dims(part[:, step], feeding.squeezed)
         seen = run(fed | {feeding.inputs.main: graph.as_input(feeding.inputs.main, x)})
         fed = fed | {state.input: seen[state.output] for state in feeding.inputs.carried}
         found.append(seen)

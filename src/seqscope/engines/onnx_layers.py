@@ -15,6 +15,7 @@ from onnx import helper
 
 from seqscope.engines.base import InputHint
 from seqscope.engines.onnx_cells import KINDS as RECURRENT
+from seqscope.engines.onnx_cells import QUANTIZED
 from seqscope.engines.onnx_graph import Graph, Node
 from seqscope.engines.onnx_proto import shape_of
 from seqscope.layers import Layer
@@ -114,7 +115,9 @@ class Table:
                     added.add(adds.name)
                 weights = [name for name in dict.fromkeys(node.inputs) if self._is_weight(name)]
                 weights += [] if adds is None else [name for name in adds.inputs if self._is_weight(name)]
-                found[node.name] = Place(node, node.value if adds is None else adds.value, tuple(weights))
+                # Exporters give one of the two the layer's own name: "fc_MatMul" and "fc".
+                name = adds.name if adds is not None and node.name.startswith(adds.name) else node.name
+                found[name] = Place(node, node.value if adds is None else adds.value, tuple(weights))
         return found
 
     @cached_property
@@ -267,7 +270,8 @@ class Table:
         """What the axes of a layer's value are, where its kind alone tells; those inside of loops have more."""
         if node.op in RECURRENT and not any(outer.op in ("Loop", "Scan") for outer, _ in node.around):
             return _SAMPLE_FIRST if node.attribute("layout", 0) else _TIME_FIRST
-        return _CHANNELS_FIRST if self.kind_of(node) == "conv1d" and not node.around else None
+        has_steps = (self.graph.shapes.get(node.input(0)) or (None,))[-1] != 1  # a dense layer may be written as a convolution
+        return _CHANNELS_FIRST if self.kind_of(node) == "conv1d" and not node.around and has_steps else None
 
     def _reach(self, place: Place) -> Reach | None:
         node = place.node
@@ -333,7 +337,7 @@ class Table:
                 return InputHint(name, (self._shape(node.input(0)) or (0, 0))[0], is_tokens=True)
             case "lstm" | "gru" | "rnn":
                 shape = self._shape(node.input(1))
-                return None if shape is None else InputHint(name, shape[-1])
+                return None if shape is None else InputHint(name, shape[1 if node.op == QUANTIZED else -1])
             case "batch_norm":
                 shape = self._shape(node.input(1))
                 return None if shape is None else InputHint(name, shape[0])

@@ -10,10 +10,12 @@ import numpy as np
 
 from seqscope.engines.onnx_cells import KINDS as RECURRENT
 from seqscope.engines.onnx_feeding import ALONE, Passes
-from seqscope.engines.onnx_graph import LOOPS, Graph, Node
+from seqscope.engines.onnx_graph import LOOPS, Node
 from seqscope.engines.onnx_layers import Place
 
 Tensors = Mapping[str, np.ndarray]
+# How what stands behind the name of a state before the first step ends.
+INITIAL = "0]"
 # Values at each call, by what stands behind the layer's name: "" where there is one.
 Calls = dict[str, list[np.ndarray]]
 
@@ -38,13 +40,13 @@ class Seen:
     time_axis: int | None = None
 
 
-def seen_value(graph: Graph, place: Place, sample_axis: int | None) -> Seen:
+def seen_value(place: Place, sample_axis: int | None, step_axis: int | None) -> Seen:
     """A layer's value; of a recurrent node its h at every step, (time, sample, unit) or with the sample first as the node has it."""
     node = place.node
     if node.op in RECURRENT and place.tensor == node.output(0):
         axis = 0 if node.attribute("layout", 0) else 1
         return Seen((place.tensor,), lambda found: _each(node, found[place.tensor], lambda y: side_by_side(node, y)), axis, 1 - axis)
-    return Seen((place.tensor,), lambda found: _each(node, found[place.tensor], lambda value: value), sample_axis)
+    return Seen((place.tensor,), lambda found: _each(node, found[place.tensor], lambda value: value), sample_axis, step_axis)
 
 
 def _each(node: Node, value: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> Calls:
@@ -53,10 +55,15 @@ def _each(node: Node, value: np.ndarray, change: Callable[[np.ndarray], np.ndarr
 
 
 def calls_of(node: Node, value: np.ndarray) -> list[np.ndarray]:
-    """A tensor at each iteration of what is around its node; none where a branch was not taken."""
-    if any(outer.op == "If" for outer, _ in node.around) and value.shape == (0,):
+    """What a node gives, at each iteration of what is around it; none where a branch was not taken."""
+    return calls_within(node.around, value)
+
+
+def calls_within(around: Sequence[tuple[Node, str]], value: np.ndarray) -> list[np.ndarray]:
+    """A tensor at each iteration of what is around it."""
+    if any(outer.op == "If" for outer, _ in around) and value.shape == (0,):
         return []
-    depth = sum(outer.op in LOOPS for outer, _ in node.around)
+    depth = sum(outer.op in LOOPS for outer, _ in around)
     return list(value.reshape(math.prod(value.shape[:depth]), *value.shape[depth:])) if depth else [value]
 
 
@@ -81,7 +88,7 @@ def put_together(passes: Passes, seen: Seen, way: str) -> Calls:
     found: Calls = {}
     for behind in parts[0]:
         calls = zip(*(part[behind] for part in parts if behind in part), strict=True)
-        found[behind] = [_along_samples(list(call), passes.sizes, seen.sample_axis, way) for call in calls]
+        found[behind] = [_along_samples(list(call), passes, seen.sample_axis, way) for call in calls]
     return found
 
 
@@ -92,21 +99,20 @@ def _along_time(steps: Sequence[Calls], time_axis: int | None) -> Calls:
     found: Calls = {}
     for behind in next((step for step in steps if step), {}):
         calls = [call for step in steps for call in step.get(behind, [])]
-        found[behind] = calls if time_axis is None else [np.concatenate(calls, axis=time_axis)]
+        if behind.endswith(INITIAL):
+            calls = calls[:1]
+        found[behind] = calls if time_axis is None or len(calls) == 1 else [np.concatenate(calls, axis=time_axis)]
     return found
 
 
-def _along_samples(values: Sequence[np.ndarray], sizes: Sequence[int], axis: int | None, way: str) -> np.ndarray:
+def _along_samples(values: Sequence[np.ndarray], passes: Passes, axis: int | None, way: str) -> np.ndarray:
     """The values of the parts, without what filled the last one up."""
-    if way == ALONE and axis is None:
-        return np.stack(values)
-    if len(values) == 1 and (axis is None or values[0].shape[axis] == sizes[0]):
+    if passes.n_rows is None:
         return values[0]
-    n_rows = sizes[0]
     if axis is None:
-        fitting = [place for place, size in enumerate(values[0].shape) if size == n_rows]
+        fitting = [place for place, size in enumerate(values[0].shape) if size == passes.n_rows and way != ALONE]
         if not fitting:
-            return np.stack(values) if n_rows == 1 else values[0]
+            return np.stack(values) if passes.n_rows == 1 else values[0]
         axis = fitting[0]
-    kept = [value.take(np.arange(size), axis) for value, size in zip(values, sizes, strict=True)]
+    kept = [value.take(np.arange(size), axis) for value, size in zip(values, passes.sizes, strict=True)]
     return np.concatenate(kept, axis)

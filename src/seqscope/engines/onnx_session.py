@@ -32,7 +32,7 @@ class Sessions:
 
     def __init__(self, graph: Graph, *, providers: Sequence[Any] | None = None) -> None:
         self.graph = graph
-        self._providers = list(providers) if providers is not None else usable_providers()
+        self.providers = list(providers) if providers is not None else usable_providers()
         self._made: OrderedDict[tuple[tuple[str, ...], tuple[str, ...]], onnxruntime.InferenceSession] = OrderedDict()
         self._lock = threading.Lock()
         self._weights: dict[str, onnxruntime.OrtValue] = {}
@@ -74,7 +74,7 @@ class Sessions:
         if shared:
             options.add_external_initializers(shared, [self._weight(name) for name in shared])
         try:
-            return onnxruntime.InferenceSession(part.SerializeToString(), options, providers=self._providers)
+            return onnxruntime.InferenceSession(part.SerializeToString(), options, providers=self.providers)
         except Exception as error:
             raise ModelError(f"onnxruntime can't run the graph: {in_short(error)}") from error
 
