@@ -75,7 +75,7 @@ def recurrent(cell: str, *, both_ways: bool = False, layout: str = "NTC") -> Mad
             h, last = np.concatenate([h, backward], axis=1), np.concatenate([h[-1], backward[0]])
         return {"rnn": h, "fc": matrix @ last + bias}
 
-    make = _torch_recurrent if ENGINE == "torch" else _keras_recurrent
+    make = {"torch": _torch_recurrent, "keras": _keras_recurrent, "onnx": _onnx_recurrent}[ENGINE]
     return Made(make(cell, w, back if both_ways else None, matrix, bias, layout), expected, causal=not both_ways)
 
 
@@ -93,7 +93,7 @@ def convolution(*, padding: str = "valid", stride: int = 1, dilation: int = 1) -
         relu = np.maximum(conv, 0)
         return {"conv": conv, "relu": relu, "fc": head[0] @ relu.mean(axis=0) + head[1]}
 
-    make = _torch_convolution if ENGINE == "torch" else _keras_convolution
+    make = {"torch": _torch_convolution, "keras": _keras_convolution, "onnx": _onnx_convolution}[ENGINE]
     return Made(make(kernel, bias, head, padding, stride, dilation), expected, causal=False)
 
 
@@ -191,3 +191,18 @@ def _keras_convolution(kernel, bias, head, padding, stride, dilation):
     conv.set_weights([kernel.transpose(2, 1, 0), bias])
     model.get_layer("fc").set_weights([head[0].T, head[1]])
     return model
+
+
+# ONNX
+
+
+def _onnx_recurrent(cell, w, back, matrix, bias, layout):
+    import contract_onnx
+
+    return contract_onnx.recurrent(cell, w, back, matrix, bias, layout, (CHANNELS, UNITS, OUTPUTS))
+
+
+def _onnx_convolution(kernel, bias, head, padding, stride, dilation):
+    import contract_onnx
+
+    return contract_onnx.convolution(kernel, bias, head, padding, stride, dilation, CHANNELS)

@@ -1,6 +1,6 @@
 """One contract for every engine, cell and layout: what is captured equals the equations, for a sequence alone and among others.
 
-In the main process on torch; `tests/engines/test_backends.py` runs it again for Keras on each backend. float64 where the engine has it.
+In the main process on torch; `tests/engines/test_backends.py` runs it again for Keras on each backend, and for ONNX. float64 where the engine has it.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from contract_makers import BACKEND, CHANNELS, ENGINE, UNITS, convolution, recur
 DTYPE = "float64" if ENGINE == "torch" else "float32"
 TOLERANCE = {"float64": 1e-12, "float32": 2e-6}[DTYPE]
 CELLS = ["lstm", "gru", "rnn"] if ENGINE == "torch" else ["lstm", "gru", "gru_before", "rnn"]
-LAYOUTS = ["NTC", "TNC"] if ENGINE == "torch" else ["NTC"]
+LAYOUTS = ["NTC"] if ENGINE == "keras" else ["NTC", "TNC"]
 
 
 # jax compiles every length anew; the longest is not the first, two are alike, and one is a single step.
@@ -92,7 +92,7 @@ def test_many_lengths_in_one_call_equal_each_sequence_alone():
 def test_table_says_what_the_layers_are():
     table = sq.Scope(recurrent("lstm").model).layers
     assert [(layer.name, layer.kind, layer.calls) for layer in table] == [("rnn", "lstm", 1), ("fc", "linear", 1)]
-    assert table[0].n_params == 4 * UNITS * (CHANNELS + UNITS + (2 if ENGINE == "torch" else 1))
+    assert table[0].n_params == 4 * UNITS * (CHANNELS + UNITS + (1 if ENGINE == "keras" else 2))
     assert table.input.layout == "NTC"
 
 

@@ -1,4 +1,4 @@
-"""Keras' backend is chosen when Keras is imported, so each runs in a process of its own: the contract, and the Keras tests."""
+"""Keras' backend is chosen at its import, so each runs in a process of its own: the contract, and the Keras tests. So does ONNX."""
 
 import atexit
 import importlib.util
@@ -25,6 +25,7 @@ FILES = {
     "tensorflow": ["contract", *KERAS],
     "jax": ["contract", *KERAS],
     "torch": ["contract"],  # the Keras tests run on it in the main process
+    "onnxruntime": ["contract"],
 }
 # What is compiled here runs once, so compiling has to be cheap: it takes twice as long where loops are fused.
 XLA_FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
@@ -41,7 +42,8 @@ def begin(folder):
 
 
 def _begin(backend, files, log):
-    environment = os.environ | {"KERAS_BACKEND": backend, "SEQSCOPE_ENGINE": "keras", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    of_keras = {"KERAS_BACKEND": backend, "SEQSCOPE_ENGINE": "keras", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | ({"SEQSCOPE_ENGINE": "onnx"} if backend == "onnxruntime" else of_keras)
     environment |= {"XLA_FLAGS": XLA_FLAGS}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(str(TESTS / file) for file in files)]
     with log.open("w") as written:
