@@ -5,6 +5,7 @@ The file's own protobuf is never changed. What runs are parts put together from 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import onnxruntime
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from seqscope.engines import onnx_parts
+from seqscope.engines.onnx_cells import KINDS as RECURRENT
 from seqscope.engines.onnx_proto import all_given, all_infos, array_of, graphs, name_apart, reads, shape_of, taken_out
 from seqscope.errors import ModelError, quoted
 
@@ -186,7 +188,9 @@ class Graph:
 
     @cached_property
     def _infos(self) -> Mapping[str, ValueInfoProto]:
-        whole = onnx_parts.model_of(self, [node.proto for node in self.nodes if not node.around], self.inputs, self.outputs, self.weights)
+        whole = onnx_parts.model_of(
+            self, [node.proto for node in self.nodes if not node.around], self.inputs, self.outputs, self.weights, self.large
+        )
         try:
             inferred = onnx.shape_inference.infer_shapes(whole)
         except Exception:  # an operator that onnx does not know, say: the kinds that the file tells are all there is
@@ -213,6 +217,18 @@ class Graph:
                 if node.op in LOOPS:
                     found.update(info.name for graph in graphs(node.proto).values() for info in graph.input)
         return frozenset(found - {""})
+
+    def around(self, tensor: str) -> tuple[tuple[Node, str], ...]:
+        """The nodes that a tensor is inside of, as `Node.around`."""
+        return self._around.get(tensor, ())
+
+    @cached_property
+    def _around(self) -> Mapping[str, tuple[tuple[Node, str], ...]]:
+        found = {tensor: node.around for tensor, node in self.producers.items()}
+        for node in self.nodes:
+            for branch, graph in graphs(node.proto).items():
+                found |= {info.name: (*node.around, (node, branch)) for info in graph.input}
+        return found
 
     def readers(self, tensor: str) -> list[Node]:
         """The nodes that read a tensor."""
@@ -241,7 +257,7 @@ class Graph:
             infos.append(named)
         nodes = [node.proto for node in self.nodes if not node.around]
         try:
-            inferred = onnx.shape_inference.infer_shapes(onnx_parts.model_of(self, nodes, infos, self.outputs, self.weights))
+            inferred = onnx.shape_inference.infer_shapes(onnx_parts.model_of(self, nodes, infos, self.outputs, self.weights, self.large))
         except Exception:  # the file has its number of samples built in
             return {}
         shapes = {info.name: shape_of(info) for info in all_infos(inferred.graph)}
@@ -275,10 +291,10 @@ class Graph:
         return np.asarray(session.run(None, {})[0])
 
     @cached_property
-    def shared(self) -> Mapping[str, np.ndarray]:
+    def large(self) -> frozenset[str]:
         """The weights that are handed to sessions in memory."""
-        large = [tensor for tensor in self.weights.values() if int(np.prod(tensor.dims)) >= _SHARED_FROM]
-        return {tensor.name: np.ascontiguousarray(array_of(tensor)) for tensor in large if tensor.data_type in _SHAREABLE}
+        kept = (tensor for tensor in self.weights.values() if tensor.data_type in _SHAREABLE)
+        return frozenset(tensor.name for tensor in kept if math.prod(tensor.dims) >= _SHARED_FROM)
 
 
 def _give_every_step(graph: GraphProto) -> None:
@@ -286,7 +302,7 @@ def _give_every_step(graph: GraphProto) -> None:
     for node in graph.node:
         for inner in graphs(node).values():
             _give_every_step(inner)
-        if node.op_type in ("LSTM", "GRU", "RNN") and node.output and not node.output[0]:
+        if node.op_type in RECURRENT and node.output and not node.output[0]:
             node.output[0] = f"{node.name or next(filter(None, node.output))} (every step)"
 
 

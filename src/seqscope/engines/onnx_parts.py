@@ -33,7 +33,7 @@ def part(graph: Graph, known: Collection[str], wanted: Sequence[str], *, shared:
         Tensors of any node, as the outputs in this order: of one that is inside a Loop or a Scan, with an axis in front for each, the
         iterations; of one in a branch of an If that was not taken, empty.
     shared : collection of str, optional
-        The weights that a session is handed (`Graph.shared`); default: all of these.
+        The weights that a session is handed (`Graph.large`); default: all of these.
     """
     tops = {tensor: _at_the_top(graph, tensor) for tensor in wanted}
     chosen, weights, inputs = _needed(graph, set(known), wanted)
@@ -44,7 +44,7 @@ def part(graph: Graph, known: Collection[str], wanted: Sequence[str], *, shared:
     infos = [info for info in graph.inputs if info.name in inputs and info.name not in known]
     infos += [helper.make_tensor_value_info(name, graph.types.get(name, TensorProto.FLOAT), None) for name in known if name in inputs]
     held = {name: graph.weights[name] for name in graph.weights if name in weights}
-    return model_of(graph, protos, infos, [name for name, _ in tops.values()], held, graph.shared if shared is None else shared)
+    return model_of(graph, protos, infos, [name for name, _ in tops.values()], held, graph.large if shared is None else shared)
 
 
 def model_of(
@@ -74,10 +74,10 @@ def frame_of(model: ModelProto) -> ModelProto:
 
 def _at_the_top(graph: Graph, tensor: str) -> tuple[str, Node | None]:
     """What a tensor is called where no node is around it, and the node there that gives it."""
-    node = graph.producers.get(tensor)
-    if node is None or not node.around or tensor in graph.constants:
-        return tensor, node
-    return f"{tensor}{_SEEN}", node.around[0][0]
+    around = graph.around(tensor)
+    if not around or tensor in graph.constants:
+        return tensor, graph.producers.get(tensor)
+    return f"{tensor}{_SEEN}", around[0][0]
 
 
 def _needed(graph: Graph, known: set[str], wanted: Iterable[str]) -> tuple[list[Node], set[str], set[str]]:
@@ -93,10 +93,9 @@ def _needed(graph: Graph, known: set[str], wanted: Iterable[str]) -> tuple[list[
         seen.add(name)
         if name in graph.weights:
             weights.add(name)
-        elif name in known or name not in graph.producers:
+        elif name in known or (node := _at_the_top(graph, name)[1]) is None:
             inputs.add(name)
         else:
-            node = _at_the_top(graph, name)[1] or graph.producers[name]
             nodes.add(node.name)
             waiting += reads(node.proto)
     return [node for node in graph.nodes if node.name in nodes], weights, inputs
@@ -107,7 +106,7 @@ def _handing_out(graph: Graph, node: Node, tensors: Sequence[str]) -> NodeProto:
     proto = NodeProto()
     proto.CopyFrom(node.proto)
     for tensor in tensors:
-        around = graph.producers[tensor].around
+        around = graph.around(tensor)
         holders = [proto]
         for (_, branch), (inner, _) in itertools.pairwise(around):
             holders.append(next(one for one in graphs(holders[-1])[branch].node if _is_copy(one, inner)))

@@ -13,6 +13,7 @@ import onnxruntime
 
 from seqscope.engines import onnx_parts
 from seqscope.engines.onnx_graph import Graph
+from seqscope.engines.onnx_proto import array_of
 from seqscope.errors import ModelError
 
 # Sessions that are kept: a model's receptive fields are found with one for each layer.
@@ -69,7 +70,7 @@ class Sessions:
 
     def _make(self, known: Sequence[str], wanted: Sequence[str]) -> onnxruntime.InferenceSession:
         part = onnx_parts.part(self.graph, known, wanted)
-        shared = [tensor.name for tensor in part.graph.initializer if tensor.name in self.graph.shared]
+        shared = [tensor.name for tensor in part.graph.initializer if tensor.name in self.graph.large]
         options = session_options()
         if shared:
             options.add_external_initializers(shared, [self._weight(name) for name in shared])
@@ -80,7 +81,7 @@ class Sessions:
 
     def _weight(self, name: str) -> onnxruntime.OrtValue:
         if name not in self._weights:
-            self._weights[name] = onnxruntime.OrtValue.ortvalue_from_numpy(self.graph.shared[name])
+            self._weights[name] = onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array_of(self.graph.weights[name])))
         return self._weights[name]
 
 
