@@ -19,6 +19,7 @@ PUBLIC = {
         "errors",
         "nn",
         "plot",
+        "read",
         "target",
         "units",
         "zoo",
@@ -132,8 +133,15 @@ def test_what_people_type_for_their_data():
     assert by_keyword == ["lengths", "channels", "samples", "labels", "outputs", "time", "rate", "time_units", "layout"]
 
 
+def test_what_people_type_for_their_files():
+    assert parameters(seqscope.read) == (["source"], ["x", "y", "layout", "sample", "time", "label", "most"])
+
+
 def test_what_people_type_for_their_model():
-    assert parameters(seqscope.Scope) == (["model"], ["outputs", "layout", "example", "call"])
+    assert parameters(seqscope.Scope) == (
+        ["model"],
+        ["weights", "factory", "trust", "custom_objects", "outputs", "layout", "example", "call"],
+    )
     assert parameters(seqscope.Scope.predict) == (["self", "X"], ["batch_size", "progress"])
     assert parameters(seqscope.Scope.activations) == (["self", "X", "layers"], ["batch_size", "progress"])
     assert parameters(seqscope.Scope.filters) == (["self", "layer"], ["channels"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
@@ -16,8 +15,9 @@ from seqscope.attribution.labelling import reduced
 from seqscope.attribution.verb import attribute
 from seqscope.axes import OUTPUT_VALUE
 from seqscope.collect import Collected, collect, few_rows
-from seqscope.engines.base import WEIGHTS, Engine, HasKernels, engine_for, open_file
+from seqscope.engines.base import WEIGHTS, Engine, HasKernels, engine_for
 from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
+from seqscope.files.models import model_of
 from seqscope.kernels import convolution, spacing
 from seqscope.layers import Layers
 from seqscope.maximization.ascent import Effort
@@ -38,8 +38,18 @@ class Scope:
 
     Parameters
     ----------
-    model : torch.nn.Module, keras.Layer, or path of a .keras file
-        A trained model. It is never changed. Stateful Keras layers start every sequence from zero states, as after `reset_states`.
+    model : torch.nn.Module, keras.Layer, onnx.ModelProto, onnxruntime.InferenceSession, or path of a model file
+        A trained model, which is never changed. Stateful Keras layers start every sequence from zero states, as after `reset_states`.
+        A file is opened for what it holds: `.keras`, `.h5`, `.onnx`, TorchScript, `.pt2`, a pickled module. With `factory` it is a file
+        of weights.
+    weights : path, optional
+        Weights for the model: a torch state dict, `.safetensors`, `.weights.h5`, `.h5`. They go into a copy, which `model` then gives.
+    factory : str or callable, optional
+        What makes the model that a file of weights is for: "module:callable", or a function or class that is called with nothing.
+    trust : bool
+        Whether code from a file may run, as it does wherever a file is unpickled: only for a file from someone you trust.
+    custom_objects : dict, optional
+        Classes and functions of your own that a Keras file names.
     outputs : sequence of str, optional
         The names of the model's outputs (classes); default: those of the data, else 0, 1, ...
     layout : {"NTC", "NCT", "TNC", "NT", "TN"}, optional
@@ -53,7 +63,8 @@ class Scope:
     Raises
     ------
     ModelError
-        The object is no model of a known framework, or its inside can't be seen.
+        The object is no model of a known framework, or its inside can't be seen; a file is not there, is no model, holds weights alone,
+        or would run code.
 
     Examples
     --------
@@ -66,16 +77,19 @@ class Scope:
 
     def __init__(
         self,
-        model: Any,
+        model: Any = None,
         *,
+        weights: str | os.PathLike[str] | None = None,
+        factory: str | Callable[[], Any] | None = None,
+        trust: bool = False,
+        custom_objects: Mapping[str, Any] | None = None,
         outputs: Sequence[Hashable] | None = None,
         layout: str | None = None,
         example: Any = None,
         call: Callable[[Any, Any, Any], Any] | None = None,
     ) -> None:
-        if isinstance(model, str | os.PathLike):
-            with in_call(lambda: f"Scope({str(model)!r})"):
-                model = open_file(Path(model))
+        with in_call(lambda: f"Scope({str(model)!r})" if isinstance(model, str | os.PathLike) else "Scope"):
+            model = model_of(model, weights=weights, factory=factory, trust=trust, custom_objects=custom_objects)
         self._engine: Engine = engine_for(model, call=call)
         self._outputs = None if outputs is None else tuple(outputs)
         self._specimen = Specimen(self._engine, layout=None if layout is None else layouts.check(layout))
@@ -85,7 +99,7 @@ class Scope:
 
     @property
     def model(self) -> Any:
-        """The object that was given."""
+        """The object that was given; what was opened or filled, where a file was."""
         return self._engine.model
 
     def __repr__(self) -> str:

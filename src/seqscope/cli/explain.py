@@ -10,16 +10,17 @@ import typer
 import xarray as xr
 
 from seqscope import files
-from seqscope.cli.options import DataArgument, ForceOption, FrameworkOption, LayoutOption, ModelArgument, WeightsOption, as_target
+from seqscope.cli.model import ModelGiven, takes_model
+from seqscope.cli.options import DataArgument, ForceOption, as_target
 from seqscope.cli.pictures import draw_without_screen
 from seqscope.cli.writing import PICTURES, RESULTS, check_files, say
 from seqscope.errors import UnsupportedError
 from seqscope.labelled import SAMPLE
-from seqscope.scope import Scope
 
 
+@takes_model
 def explain(
-    model: ModelArgument,
+    model: ModelGiven,
     data: DataArgument,
     output: Annotated[
         list[Path],
@@ -52,15 +53,12 @@ def explain(
     style: Annotated[
         str | None, typer.Option("--style", metavar="NAME", help="How a picture shows it: lanes, overlay, heatmap or bars.")
     ] = None,
-    weights: WeightsOption = None,
-    framework: FrameworkOption = "torch",
-    layout: LayoutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Say which values of the input a decision rests on."""
     pictures = [file for file in output if files.is_picture(file)]
     check_files(output, (*RESULTS, *PICTURES), force=force)
-    scope = Scope(files.open_model(model, weights, framework=framework), layout=layout)
+    scope = model.scope()
     sequences = scope.sequences(files.read_data(data))
     shown: Any = sequences[sample or 0]
     given = sequences if sample is None else sequences[[sample]]

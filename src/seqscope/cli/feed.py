@@ -12,15 +12,14 @@ import numpy as np
 import typer
 import xarray as xr
 
-from seqscope import files
-from seqscope.cli.options import FrameworkOption, LayoutOption, ModelArgument, WeightsOption
+from seqscope.cli.model import ModelGiven, takes_model
 from seqscope.errors import DataError
-from seqscope.scope import Scope
 from seqscope.stream import Step, Stream
 
 
+@takes_model
 def stream(
-    model: ModelArgument,
+    model: ModelGiven,
     layer: Annotated[
         list[str] | None,
         typer.Option("--layer", metavar="NAME", help="A recurrent layer, as often as there are layers to name; default: all of them."),
@@ -29,15 +28,12 @@ def stream(
         list[str] | None,
         typer.Option("--state", metavar="NAME", help="A state to write (h, c, i, ...), as often as there are; default: all of them."),
     ] = None,
-    weights: WeightsOption = None,
-    framework: FrameworkOption = "torch",
-    layout: LayoutOption = None,
 ) -> None:
     """Read steps as CSV lines from standard input, and write the output and the states after each as a line of JSON.
 
     A line holds the channels of one step. A first line of names is left out; an empty line lets the next step start anew.
     """
-    scope = Scope(files.open_model(model, weights, framework=framework), layout=layout)
+    scope = model.scope()
     with scope.stream(layers=[] if layer is None else layer, states=layer) as running:
         for number, line in enumerate(_written(running, sys.stdin, state)):
             typer.echo(json.dumps({"step": number} | line))  # written at once, line by line

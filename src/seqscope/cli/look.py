@@ -12,20 +12,16 @@ import xarray as xr
 from rich.console import Console
 
 from seqscope import files
+from seqscope.cli.model import ModelGiven, takes_model
 from seqscope.cli.options import (
     DataArgument,
     ForceOption,
-    FrameworkOption,
     LayerOption,
-    LayoutOption,
-    ModelArgument,
     OutputOption,
     PlotOption,
     SampleOption,
-    WeightsOption,
 )
 from seqscope.cli.pictures import drawn
-from seqscope.scope import Scope
 from seqscope.sequences import Sequences
 
 # What a verb of the scope gives for a data set and the layers that were named.
@@ -56,8 +52,9 @@ class Asked:
             files.check_output(self.plot, force=self.force)
 
 
+@takes_model
 def activations(
-    model: ModelArgument,
+    model: ModelGiven,
     data: DataArgument,
     layer: LayerOption = None,
     output: OutputOption = None,
@@ -69,20 +66,18 @@ def activations(
             "--unit", metavar="N", help="A unit to draw as a line, as often as there are units to name; default: all, as colours."
         ),
     ] = None,
-    weights: WeightsOption = None,
-    framework: FrameworkOption = "torch",
-    layout: LayoutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write what layers put out at every time step. Several layers, or a glob of them, go into one .nc or .npz file."""
     asked = Asked(output, plot, sample, unit, force)
     asked.check()
-    scope = Scope(files.open_model(model, weights, framework=framework), layout=layout)
+    scope = model.scope()
     _look(scope.activations, scope.sequences(files.read_data(data)), layer, asked)
 
 
+@takes_model
 def states(
-    model: ModelArgument,
+    model: ModelGiven,
     data: DataArgument,
     layer: Annotated[
         list[str] | None,
@@ -99,9 +94,6 @@ def states(
         list[int] | None,
         typer.Option("--unit", metavar="N", help="A unit to draw, as often as there are units to name; default: the first 3."),
     ] = None,
-    weights: WeightsOption = None,
-    framework: FrameworkOption = "torch",
-    layout: LayoutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write the hidden states, memory cells and gates of recurrent layers at every time step.
@@ -111,7 +103,7 @@ def states(
     """
     asked = Asked(output, plot, sample, unit, force)
     asked.check()
-    scope = Scope(files.open_model(model, weights, framework=framework), layout=layout)
+    scope = model.scope()
     _look(scope.states, scope.sequences(files.read_data(data)), layer, asked)
 
 

@@ -10,14 +10,15 @@ import xarray as xr
 
 from seqscope import files
 from seqscope import target as targets
-from seqscope.cli.options import DATA_HELP, ForceOption, FrameworkOption, LayoutOption, ModelArgument, SeedOption, WeightsOption, as_target
+from seqscope.cli.model import ModelGiven, takes_model
+from seqscope.cli.options import DATA_HELP, ForceOption, SeedOption, as_target
 from seqscope.cli.pictures import draw_without_screen
 from seqscope.cli.writing import PICTURES, RESULTS, check_files, print_table, say
-from seqscope.scope import Scope
 
 
+@takes_model
 def maximize(
-    model: ModelArgument,
+    model: ModelGiven,
     output: Annotated[
         list[Path],
         typer.Option(
@@ -51,15 +52,12 @@ def maximize(
         typer.Option("--objective", metavar="NAME", help="What is raised: logit or margin; default: the margin where outputs compete."),
     ] = None,
     seed: SeedOption = 0,
-    weights: WeightsOption = None,
-    framework: FrameworkOption = "torch",
-    layout: LayoutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Make the series that an output of the model, or a unit of a layer, is highest for."""
     check_files(output, (*RESULTS, *PICTURES), force=force)
     wanted = _wanted(target, layer, unit, state)
-    scope = Scope(files.open_model(model, weights, framework=framework), layout=layout)
+    scope = model.scope()
     found = scope.maximize(
         wanted,
         like=None if like is None else scope.sequences(files.read_data(like)),

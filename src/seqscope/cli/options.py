@@ -1,4 +1,4 @@
-"""The arguments and options that commands share."""
+"""The arguments and options that commands share, those of MODEL aside (`model`)."""
 
 from __future__ import annotations
 
@@ -7,16 +7,9 @@ from typing import Annotated
 
 import typer
 
-MODEL_HELP = "A network of the zoo (japanese_vowels), a .keras file, or module:callable, a function or class that makes the model."
-DATA_HELP = "A data set (japanese_vowels, japanese_vowels:train), or a .npz, .npy or .csv file."
+DATA_HELP = "A data set (japanese_vowels, japanese_vowels:train), or a file: .npz, .npy, .csv, .parquet, .mat, .ts, .nc, .zarr, .wav."
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)]
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option("--weights", metavar="FILE", help="Weights to fill the model with: .safetensors for torch, .weights.h5 for Keras."),
-]
-LayoutOption = Annotated[str | None, typer.Option("--layout", help="The order of the model's input axes: NTC, NCT or TNC (NT, TN).")]
 LayerOption = Annotated[
     list[str] | None,
     typer.Option("--layer", metavar="NAME", help="A layer's name or a glob, as often as there are layers to name; default: all layers."),

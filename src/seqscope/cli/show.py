@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 
 from seqscope import files
-from seqscope.cli.options import DATA_HELP, ForceOption, FrameworkOption, LayoutOption, ModelArgument, WeightsOption
+from seqscope.cli.model import ModelGiven, takes_model
+from seqscope.cli.options import DATA_HELP, ForceOption, FrameworkOption
 from seqscope.cli.pictures import draw_without_screen
-from seqscope.scope import Scope
 
 
 def demo(
@@ -31,15 +31,10 @@ def demo(
         console.print(f"  {file}", soft_wrap=True, highlight=False)
 
 
+@takes_model
 def layers(
-    model: ModelArgument,
+    model: ModelGiven,
     data: Annotated[str | None, typer.Argument(metavar="[DATA]", help=DATA_HELP + " Shows real lengths.", show_default=False)] = None,
-    weights: WeightsOption = None,
-    framework: FrameworkOption = "torch",
-    layout: LayoutOption = None,
 ) -> None:
     """Show the layers of a model in the order in which they run."""
-    scope = Scope(
-        files.open_model(model, weights, framework=framework), layout=layout, example=None if data is None else files.read_data(data)
-    )
-    Console().print(scope.layers)
+    Console().print(model.scope(example=None if data is None else files.read_data(data)).layers)

@@ -10,7 +10,8 @@ import xarray as xr
 from rich.console import Console
 
 from seqscope import files
-from seqscope.cli.options import ForceOption, FrameworkOption, ModelArgument, WeightsOption
+from seqscope.cli.model import ModelGiven, takes_model
+from seqscope.cli.options import ForceOption
 from seqscope.cli.pictures import draw_without_screen
 from seqscope.cli.values import of_one_layer
 from seqscope.cli.writing import PAGES, PICTURES, check_files, say
@@ -23,8 +24,9 @@ _MOST = 2000
 _RECURRENT = ("lstm", "gru", "rnn")
 
 
+@takes_model
 def text(
-    model: ModelArgument,
+    model: ModelGiven,
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A text file in UTF-8, or a text that is shipped (shakespeare).", show_default=False)
     ],
@@ -57,8 +59,6 @@ def text(
     ] = None,
     ids: Annotated[bool, typer.Option("--ids", help="The model takes the number of each character and not one-hot ones.")] = False,
     width: Annotated[int, typer.Option("--width", metavar="N", help="The most letters on a line.")] = 80,
-    weights: WeightsOption = None,
-    framework: FrameworkOption = "torch",
     force: ForceOption = False,
 ) -> None:
     """Colour each character of a text by what units do there. What stands before the part that is shown is read too."""
@@ -66,10 +66,9 @@ def text(
     check_files(output, (*PAGES, *PICTURES), force=force)
     whole = files.read_text(file)
     stop = _stop(len(whole), start, length)
-    made = files.open_model(model, weights, framework=framework)
-    scope = Scope(made)
+    scope = model.scope()
     sequences = Sequences.from_text(
-        whole[:stop], characters=_alphabet(made, characters), encoding="ids" if ids else "one_hot", unknown=unknown
+        whole[:stop], characters=_alphabet(scope.model, characters), encoding="ids" if ids else "one_hot", unknown=unknown
     )
     values = _values(scope, sequences, _layer(scope, layer), state).isel({TIME: slice(start, stop)})
     draw_without_screen()

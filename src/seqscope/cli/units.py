@@ -11,7 +11,8 @@ import xarray as xr
 
 from seqscope import files
 from seqscope import units as figures
-from seqscope.cli.options import DataArgument, ForceOption, FrameworkOption, LayoutOption, ModelArgument, WeightsOption
+from seqscope.cli.model import ModelGiven, takes_model
+from seqscope.cli.options import DataArgument, ForceOption
 from seqscope.cli.pictures import draw_without_screen
 from seqscope.cli.values import of_one_layer
 from seqscope.cli.writing import PAGES, PICTURES, RESULTS, check_files, print_table, say
@@ -27,15 +28,16 @@ _LISTED, _DRAWN, _WINDOWS = 10, 3, 6
 
 _OPENING = """import seqscope as sq
 from seqscope import files
-scope = sq.Scope(files.open_model({model!r}))
+scope = {scope}
 X = scope.sequences(files.read_data({data!r}))
 hidden = scope.activations(X, {layer!r})
 report = sq.units.summary(hidden{more})
 """
 
 
+@takes_model
 def units(
-    model: ModelArgument,
+    model: ModelGiven,
     data: DataArgument,
     layer: Annotated[str, typer.Option("--layer", metavar="NAME", help="The layer whose units are meant.")],
     output: Annotated[
@@ -47,15 +49,12 @@ def units(
             help="Where to write: .html (a page), .csv (a row for each unit), .nc, .npz, or a picture: .png, .svg, .pdf. May be repeated.",
         ),
     ] = None,
-    weights: WeightsOption = None,
-    framework: FrameworkOption = "torch",
-    layout: LayoutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Say what each unit of a layer does over a data set: its range, what it follows, the classes it tells apart, its gates."""
     output = output or []
     check_files(output, (*PAGES, *RESULTS, *PICTURES), force=force)
-    scope = Scope(files.open_model(model, weights, framework=framework), layout=layout)
+    scope = model.scope()
     sequences = scope.sequences(files.read_data(data))
     hidden = of_one_layer(scope.activations(sequences, layer), layer)
     given = _given(scope, sequences, hidden)
@@ -66,8 +65,8 @@ def units(
     _show(report, layer, sequences)
     for file in output:
         if file in pages:
-            opening = _OPENING.format(model=model, data=data, layer=layer, more="".join(f", {_CODE[name]}" for name in given))
-            _write_page(file, report, windows, opening, f"Model: {model}. Data: {data}, {sequences.describe()}.")
+            opening = _OPENING.format(scope=model.code, data=data, layer=layer, more="".join(f", {_CODE[name]}" for name in given))
+            _write_page(file, report, windows, opening, f"Model: {model.name}. Data: {data}, {sequences.describe()}.")
         elif file in pictures:
             pictures[file].savefig(file, dpi=150)
         else:

@@ -1,11 +1,13 @@
 """The Engine protocol: the few verbs that every framework offers, and that every method is written on.
 
 An engine takes and gives NumPy arrays. It knows its framework; it knows nothing of data sets, labels or methods. A new framework
-is one new file beside this one (with its engine as `ENGINE`, and `load_weights`), and one line in `FRAMEWORKS`.
+is one new file beside this one (with its engine as `ENGINE`, `open_file` and `load_weights`), one line in `FRAMEWORKS`, and one for each
+ending of its files in `model_files`.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib
 import importlib.util
 import sys
@@ -19,6 +21,7 @@ import numpy as np
 
 from seqscope.cells import CellWeights
 from seqscope.engines.holds import NOTHING_HELD, Held
+from seqscope.engines.model_files import check_weights, framework_of
 from seqscope.engines.score import Target
 from seqscope.errors import MissingPackageError, ModelError, quoted, require
 from seqscope.layers import Layer
@@ -459,35 +462,44 @@ class HasKernels(Protocol):
 
 # A framework by the name of its module, and the module of this folder that holds its engine. Asked in this order: with the torch
 # backend every Keras layer is an nn.Module too, so Keras comes before torch.
-FRAMEWORKS: dict[str, str] = {"keras": "seqscope.engines.keras", "torch": "seqscope.engines.torch"}
+FRAMEWORKS: dict[str, str] = {
+    "keras": "seqscope.engines.keras",
+    "torch": "seqscope.engines.torch",
+    "onnx": "seqscope.engines.onnx",
+}
+
+# Other packages whose objects a framework's engine takes.
+_ALSO = {"onnx": ("onnxruntime",)}
 
 
 # What Keras may run on.
 KERAS_BACKENDS = ("tensorflow", "jax", "torch")
 
-# The framework that opens a model file, by the file's ending.
-MODEL_FILES: dict[str, str] = {".keras": "keras"}
 
+def open_file(path: Path, *, trust: bool = False, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Open a model file with its framework, which is told by what the file holds.
 
-def open_file(path: Path) -> Any:
-    """Open a model file with its framework; no code from the file is run.
+    Parameters
+    ----------
+    path : Path
+        The file.
+    trust : bool
+        Whether code from the file may run, as it does when a file is unpickled.
+    custom_objects : dict, optional
+        Classes and functions of the person's own that a Keras file names.
 
     Raises
     ------
     ModelError
-        The file is not there, is of a kind that is not known, or can't be opened.
+        The file is not there, is no model, holds weights alone, would run code, or can't be opened.
     MissingPackageError
         Its framework is not installed.
     """
-    framework = MODEL_FILES.get(path.suffix.lower())
-    if framework is None:
-        raise ModelError(
-            f"'{path}' is not a model file of a known kind ({quoted(MODEL_FILES)}): load it with its framework and give Scope what you get."
-        )
-    if not path.exists():
-        raise ModelError(f"There is no file '{path}'.")
-    require_framework(framework, purpose=f"A {path.suffix.lower()} file")
-    return importlib.import_module(FRAMEWORKS[framework]).open_file(path)
+    framework = framework_of(path, trust=trust)
+    require_framework(framework, purpose=f"The file '{path}'")
+    if custom_objects and framework == "onnx":
+        raise ModelError(f"custom_objects= are for files of Keras, and '{path}' is none.")
+    return importlib.import_module(FRAMEWORKS[framework]).open_file(path, trust=trust, custom_objects=custom_objects)
 
 
 def require_framework(framework: str, *, purpose: str) -> None:
@@ -521,21 +533,42 @@ def engine_for(model: Any, *, call: Any = None) -> Engine:
     return engine
 
 
-def load_weights(model: Any, path: Path) -> None:
-    """Fill a model with the weights of a file.
+def load_weights(model: Any, path: Path, *, trust: bool = False) -> None:
+    """Fill a model with the weights of a file: the model itself, no copy.
 
     Raises
     ------
     ModelError
-        No framework knows the object, or the file does not fit it.
+        No framework knows the object, the file can't be read without running code, or it does not fit the model.
     """
-    _room_of(model).load_weights(model, path)
+    room = _room_of(model)
+    check_weights(path, trust=trust)
+    room.load_weights(model, path, trust=trust)
+
+
+def copy_of(model: Any) -> Any:
+    """A model like another one, that can be filled with other weights.
+
+    Raises
+    ------
+    ModelError
+        No framework knows the object, or it can't be copied.
+    """
+    room = _room_of(model)
+    try:
+        return getattr(room, "copy_of", copy.deepcopy)(model)
+    except Exception as error:
+        why = " ".join(str(error).split()).partition(". ")[0]
+        raise ModelError(
+            f"This {type(model).__name__} can't be copied ({why}), and what you gave is never changed: fill it with the weights yourself, "
+            "or say factory= with what makes it."
+        ) from error
 
 
 def _room_of(model: Any) -> ModuleType:
     """The module that holds the engine for a model."""
     for framework, room in FRAMEWORKS.items():
-        if framework in sys.modules:
+        if any(package in sys.modules for package in (framework, *_ALSO.get(framework, ()))):
             module = importlib.import_module(room)
             if module.ENGINE.takes(model):
                 return module

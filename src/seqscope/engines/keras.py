@@ -19,17 +19,18 @@ from seqscope.cells import CellWeights
 from seqscope.engines import keras_attention, keras_backends, keras_cells, keras_gradient, keras_kinds
 from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, MisfitError, StandIn
 from seqscope.engines.holds import NOTHING_HELD, Held
+from seqscope.engines.keras_copy import copy_of
 from seqscope.engines.keras_holds import tensors_of, why_not
 from seqscope.engines.keras_layers import Described, describe
 from seqscope.engines.keras_parts import joined, joined_gradients, parts_of
 from seqscope.engines.keras_pass import Call, Found, Job, Passes
 from seqscope.engines.keras_stream import KerasStepper
-from seqscope.engines.keras_weights import load_weights, open_file
+from seqscope.engines.keras_weights import copy_of, load_weights, open_file
 from seqscope.engines.score import Score, Target, as_score
 from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError, about_layer, quoted
 from seqscope.layers import Layer
 
-__all__ = ["ENGINE", "KerasEngine", "load_weights", "open_file"]
+__all__ = ["ENGINE", "KerasEngine", "copy_of", "load_weights", "open_file"]
 
 _NOTHING_TO_REPLACE = "replace= is the value of a layer: say which, with layer=."
 

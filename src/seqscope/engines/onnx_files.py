@@ -37,6 +37,8 @@ def open_file(path: Path, *, trust: bool = False, custom_objects: Mapping[str, A
         raise ModelError(f"'{path}' can't be read: {error}") from error
     if not model.graph.node:
         raise ModelError(f"'{path}' holds no ONNX graph: it is empty, another kind of file, or was cut short. Export or copy it again.")
+    if not _names_are_text(model.graph):
+        raise ModelError(f"'{path}' is damaged: names in it are no text. Export or copy it again.")
     for tensor in _tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             _load_beside(tensor, path)
@@ -64,6 +66,19 @@ def _load_beside(tensor: TensorProto, path: Path) -> None:
         raise ModelError(f"The weight '{tensor.name}' of '{path}' can't be read from '{said}': {' '.join(str(error).split())}") from error
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
+
+
+def _names_are_text(graph: GraphProto) -> bool:
+    """Whether every name in a graph can be read, inside of nodes too: what is no UTF-8 comes as bytes, or as an exception."""
+    try:
+        named = [graph.name, *(own.name for own in (*graph.initializer, *graph.input, *graph.output, *graph.value_info))]
+        for node in graph.node:
+            named += [node.name, node.op_type, node.domain, *node.input, *node.output, *(attribute.name for attribute in node.attribute)]
+            if not all(_names_are_text(attribute.g) for attribute in node.attribute if attribute.type == AttributeProto.GRAPH):
+                return False
+    except UnicodeDecodeError:
+        return False
+    return all(isinstance(name, str) for name in named)
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:

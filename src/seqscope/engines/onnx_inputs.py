@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from onnx import TensorProto
 
 from seqscope.engines.onnx_cells import KINDS as RECURRENT
-from seqscope.engines.onnx_graph import Graph, Node
-from seqscope.engines.onnx_layers import ARRANGES
+from seqscope.engines.onnx_graph import LOOPS, Graph, Node
+from seqscope.engines.onnx_layers import ARRANGES, ELEMENTWISE
+from seqscope.engines.onnx_proto import graphs
 from seqscope.errors import ModelError, quoted
 
 Shape = tuple[int | str | None, ...]
@@ -19,6 +20,9 @@ _WHOLE_NUMBERS = (TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, Tensor
 _BEFORE = re.compile(r"^(past|present|prev|previous|new|next|initial|init|final|last|updated|in|out|input|output)[_.\-]")
 _BEHIND = re.compile(r"([_.\-]?(in|out|input|output|prev|new|next|initial|init|final|last|updated)|[_.\-]?[n01t]|[_.\-])$")
 _LENGTHS = re.compile(r"len(gth)?s?($|_)", re.IGNORECASE)
+# What keeps the axes where they are, and what does so where one side is a constant.
+_IN_PLACE = (*ELEMENTWISE, "Abs", "Cast", "Identity", "Log", "Neg", "Sqrt")
+_WITH_CONSTANT = ("Add", "Sub", "Mul", "Div")
 # The places of a recurrent operator's inputs.
 _SEQUENCE_LENS, _INITIAL = 4, (5, 6)
 
@@ -58,6 +62,8 @@ class Inputs:
         What takes the length of each sequence; "" where nothing does.
     unknown : tuple of str
         Inputs that nothing is known of.
+    layout : str
+        The order of the sequence's axes ("TNC"), where what reads it tells; "" where that does not.
     """
 
     main: str
@@ -66,6 +72,7 @@ class Inputs:
     states: tuple[State, ...] = ()
     lengths: str = ""
     unknown: tuple[str, ...] = ()
+    layout: str = ""
 
     @property
     def carried(self) -> tuple[State, ...]:
@@ -94,7 +101,52 @@ def inputs_of(graph: Graph) -> Inputs:
     main = series[0]
     is_tokens = graph.types.get(main) in _WHOLE_NUMBERS
     unknown = tuple(name for name in left if name != main)
-    return Inputs(main, graph.shapes.get(main, (None, None, None)), is_tokens, states, lengths, unknown)
+    return Inputs(main, graph.shapes.get(main, (None, None, None)), is_tokens, states, lengths, unknown, _layout_of(graph, main))
+
+
+def _layout_of(graph: Graph, main: str) -> str:
+    """The order of an input's axes that the first recurrent operators, loops and convolutions on its way ask for."""
+    found: set[str] = set()
+    waiting = [(main, (0, 1, 2))]  # a tensor, and which axis of the input each of its own is
+    for tensor, axes in waiting:
+        for node in graph.readers(tensor):
+            order = _order_for(graph, node, tensor)
+            if order is not None:
+                found.add("".join(letter for _, letter in sorted(zip(axes, order, strict=True))))
+            elif node.op == "Transpose" and sorted(perm := node.attribute("perm") or (2, 1, 0)) == [*range(len(axes))]:
+                waiting.append((node.value, tuple(axes[place] for place in perm)))
+            elif node.op in _IN_PLACE or (node.op in _WITH_CONSTANT and any(name in graph.constants for name in node.inputs)):
+                waiting.append((node.value, axes))
+    return found.pop() if len(found) == 1 else ""
+
+
+def _order_for(graph: Graph, node: Node, tensor: str) -> str | None:
+    """The order of axes that an operator asks for, where a tensor that it reads is a sequence to it."""
+    axis = _steps_along(graph, node, tensor)
+    if axis is not None:
+        return {0: "TNC", 1: "NTC"}.get(axis)
+    if node.input(0) != tensor or any(outer.op in LOOPS for outer, _ in node.around):
+        return None
+    if node.op in RECURRENT:
+        return "NTC" if node.attribute("layout", 0) else "TNC"
+    return "NCT" if node.op == "Conv" and len(graph.shapes.get(node.input(1), ())) == 3 else None
+
+
+def _steps_along(graph: Graph, node: Node, tensor: str) -> int | None:
+    """The axis of a tensor along which a Scan goes, or that step after step is taken from: in a Loop, or at several places."""
+    if node.op == "Scan" and tensor in node.inputs:
+        n_scanned = int(node.attribute("num_scan_inputs", 0))
+        place = node.inputs.index(tensor) - (len(node.inputs) - n_scanned)
+        return int((node.attribute("scan_input_axes") or [0] * n_scanned)[place]) if place >= 0 else None
+    if node.op != "Gather" or node.input(0) != tensor:
+        return None
+    axis, places = int(node.attribute("axis", 0)), node.input(1)
+    loops = [outer for outer, _ in node.around if outer.op == "Loop"]
+    if loops and places == next(iter(graphs(loops[-1].proto).values())).input[0].name:
+        return axis
+    alike = [other for other in graph.readers(tensor) if other.op == "Gather" and other.attribute("axis", 0) == axis]
+    constant = [other for other in alike if other.input(1) in graph.constants and graph.constant(other.input(1)).ndim == 0]
+    return axis if node in constant and len(constant) > 1 else None
 
 
 def _states(graph: Graph, names: list[str]) -> tuple[State, ...]:

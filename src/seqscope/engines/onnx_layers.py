@@ -44,7 +44,7 @@ _NORMS = ("LayerNormalization", "SimplifiedLayerNormalization", "RMSNormalizatio
 _POOLS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "MaxPool")
 _SOFTMAX = ("LogSoftmax", "Softmax")
 # Each value depends on the same place of the first input alone.
-_ELEMENTWISE = (
+ELEMENTWISE = (
     "BatchNormalization",
     "Celu",
     "Clip",
@@ -160,12 +160,14 @@ class Table:
         """A constant that holds numbers to compute with, not the places or sizes of something."""
         if tensor not in self.graph.constants:
             return False
-        sources = self.graph.sources(tensor)
-        return any(self._rank(source) > (0 if self._is_float(source) else 1) for source in sources)
+        return any(self._holds_numbers(source) for source in self.graph.sources(tensor))
 
-    def _is_float(self, constant: str) -> bool:
-        weight = self.graph.weights.get(constant)
-        dtype = self.graph.constant(constant).dtype if weight is None else helper.tensor_dtype_to_np_dtype(weight.data_type)
+    def _holds_numbers(self, source: str) -> bool:
+        return self._rank(source) > (0 if self._is_float(source) else 1)
+
+    def _is_float(self, tensor: str) -> bool:
+        kind = self.graph.types.get(tensor)
+        dtype = self.graph.constant(tensor).dtype if kind is None else helper.tensor_dtype_to_np_dtype(kind)
         return dtype.kind == "f"
 
     def _rank(self, constant: str) -> int:
@@ -186,7 +188,7 @@ class Table:
     # What they are
 
     def _row(self, name: str, place: Place, seen: set[str]) -> Layer:
-        sources = [source for weight in place.weights for source in self.graph.sources(weight)]
+        sources = [source for weight in place.weights for source in self.graph.sources(weight) if self._holds_numbers(source)]
         fresh = [source for source in dict.fromkeys(sources) if source not in seen]
         seen.update(fresh)
         n_params = sum(self._size(source) for source in fresh)
@@ -217,7 +219,7 @@ class Table:
             return "other"
         if node.op in _KINDS:
             return _KINDS[node.op]
-        named = ((_NORMS, "layer_norm"), (_POOLS, "pooling"), (_SOFTMAX, "softmax"), (_ELEMENTWISE, "nonlinearity"))
+        named = ((_NORMS, "layer_norm"), (_POOLS, "pooling"), (_SOFTMAX, "softmax"), (ELEMENTWISE, "nonlinearity"))
         return next((kind for ops, kind in named if node.op in ops), "other")
 
     def _shape(self, constant: str) -> tuple[int, ...] | None:
@@ -290,7 +292,7 @@ class Table:
                 both = direction == "bidirectional"
                 axis = 0 if node.attribute("layout", 0) else 1
                 return Remembers(direction != "reverse", direction != "forward", size * (2 if both else 1), axis)
-        return Same() if node.op in _ELEMENTWISE else None
+        return Same() if node.op in ELEMENTWISE else None
 
     def _slides(self, node: Node) -> Slides | None:
         filters, _, taps = self._taps(node) or (0, 0, 0)
@@ -316,6 +318,8 @@ class Table:
         """What the layers take, in the order in which they run; what the file declares of the input comes first."""
         info = next(info for info in self.graph.inputs if info.name == main)
         shape = shape_of(info)
+        if len(shape) == 2 and self._is_float(main) and isinstance(shape[1], int):  # a sequence alone, or a step
+            yield InputHint(main, shape[1])
         if len(shape) == 3:
             sizes = [size for size in shape if isinstance(size, int) and size > 1]
             if len(sizes) == 1:
