@@ -80,18 +80,19 @@ class Selection:
     def pick(self, readings: Mapping[str, Reading | LayerError]) -> dict[str, Reading]:
         """The values to keep. What came with a glob or with all and can't be seen is left out with a warning."""
         chosen: dict[str, Reading] = {}
-        left_out: list[str] = []
+        left_out: dict[str, list[str]] = {}  # by the reason
         for request in self.requests:
             try:
                 chosen |= request.pick(readings)
             except LayerError as error:
                 if request.by_name:
                     raise
-                left_out.append(error.message)
+                left_out.setdefault(error.message.removeprefix(f"The layer '{request.layer}' "), []).append(request.layer)
+        told = " ".join(f"The layer{'s' if len(names) > 1 else ''} {quoted(names)} {reason}" for reason, names in left_out.items())
         if not chosen:
-            raise LayerError(f"None of the layers could be seen. {' '.join(left_out)}")
+            raise LayerError(f"None of the layers could be seen. {told}")
         if left_out:
-            warn(f"Left out: {' '.join(left_out)}")
+            warn(f"Left out: {told}")
         if any(request.by_name for request in self.requests):
             return chosen
         return {address: chosen[address] for address in readings if address in chosen}  # in the order in which they ran

@@ -290,8 +290,8 @@ def _measured(
     """A layer with what one sample of the example gave; the number of steps is left open where the example is noise."""
     calls = captured.get(layer.name) or next((value for key, value in captured.items() if layer_of(key) == layer.name), None)
     reading = readings.get(layer.name)
-    if calls is None:
-        return replace(layer, calls=0)
+    if calls is None:  # what can't be seen may have run
+        return layer if isinstance(reading, LayerError) else replace(layer, calls=0)
     if not isinstance(reading, Reading):
         return replace(layer, calls=len(calls))
     value = reading.apply(calls, 1)

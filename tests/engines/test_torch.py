@@ -750,39 +750,36 @@ def test_compiled_module_that_ran_before_is_seen():
     assert_close(model(torch.tensor(x)).detach(), sq.Scope(model).predict(x))
 
 
-def test_scripted_module_is_refused():
+def test_scripted_module_inside_is_seen_as_one_layer():
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scripted = torch.jit.script(nn.Sequential(nn.Linear(3, 2), nn.ReLU()))
-    with pytest.raises(sq.errors.ModelError, match="scripted"):
-        sq.Scope(scripted)
-
-
-def test_scripted_module_inside_is_run_or_refused_in_a_sentence():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
         inside = torch.jit.script(nn.Sequential(nn.Linear(5, 4), nn.ReLU()).double())
     model, x = ready(nn.Sequential(nn.GRU(3, 5, batch_first=True), First(), inside)), series()
-    try:
-        scope = sq.Scope(model)
-        assert "0" in scope.layers.names
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what can't be seen may be left out
-            found = scope.activations(x)
-    except sq.errors.SeqscopeError as error:
-        told = str(error)
-    else:
-        told = "scripted module was run"
-        assert_close(found["0"].activations, ref.hidden(model[0], x))
-    assert "scripted" in told
+    scope, hidden = sq.Scope(model), ref.hidden(model[0], x)
+    assert [(layer.name, layer.description, layer.n_params) for layer in scope.layers][1:] == [
+        ("1", "First", 0),
+        ("2", "TorchScript Sequential", 24),
+    ]
+    assert_close(scope.activations(x, "0"), hidden)
+    assert_close(scope.activations(x, "2"), ref.relu(ref.linear(inside[0], hidden)))
+    with pytest.raises(sq.errors.LayerError, match=r"No layer is named '2\.0'"):
+        scope.activations(x, "2.0")
+    gradient = scope.attribute(x, "saliency", target=lambda output: output.sum((1, 2)))
+    assert_close(
+        gradient,
+        sq.Scope(nn.Sequential(model[0], model[1], Eager(inside))).attribute(x, "saliency", target=lambda output: output.sum((1, 2))),
+    )
 
 
-def test_traced_module_is_refused():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(nn.Linear(3, 2), torch.zeros(1, 3))
-    with pytest.raises(sq.errors.ModelError, match="scripted"):
-        sq.Scope(traced)
+class Eager(nn.Module):
+    """What a scripted dense layer and ReLU compute."""
+
+    def __init__(self, scripted):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(scripted[0].weight.detach()), nn.Parameter(scripted[0].bias.detach())
+
+    def forward(self, x):
+        return torch.relu(x @ self.weight.T + self.bias)
 
 
 @pytest.mark.parametrize("lazy", [nn.LazyLinear, lambda width: nn.LazyConv1d(width, 3), lambda width: nn.LazyBatchNorm1d()])

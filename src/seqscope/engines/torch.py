@@ -30,10 +30,11 @@ from seqscope.engines import (
     torch_reach,
     torch_recurrent,
 )
-from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, StandIn
+from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Engine, Forward, Gradient, InputHint, StandIn
 from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.places import by_place
 from seqscope.engines.score import Score, Target, as_score
+from seqscope.engines.torch_files import open_file
 from seqscope.engines.torch_gradient import Replay
 from seqscope.engines.torch_holds import Holding
 from seqscope.engines.torch_kernels import kernel_of
@@ -47,7 +48,7 @@ from seqscope.layers import Layer
 from seqscope.layouts import ORDERS
 from seqscope.nn.torch import PoolingHead
 
-__all__ = ["ENGINE", "TorchEngine", "as_numpy", "load_weights"]
+__all__ = ["ENGINE", "TorchEngine", "as_numpy", "as_tensor", "load_weights", "open_file", "tensors_of"]
 
 # How a model is fed: a function of (model, batch, lengths), both native tensors, that gives what the model gives.
 Call = Callable[[nn.Module, torch.Tensor, torch.Tensor], Any]
@@ -59,7 +60,7 @@ _MAIN_FIRST = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 _DIFFERS_IN_TRAINING = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
 
 # Modules that use their children without calling them, as any with parametrized weights does.
-_ATOMIC = (nn.MultiheadAttention, nn.RNNBase, PoolingHead)
+_ATOMIC = (nn.MultiheadAttention, nn.RNNBase, PoolingHead, torch.jit.ScriptModule)
 
 
 class TorchEngine:
@@ -75,7 +76,7 @@ class TorchEngine:
     Raises
     ------
     ModelError
-        A scripted module, or one with parameters that are not initialised yet.
+        A module with parameters that are not initialised yet.
     """
 
     framework = "torch"
@@ -88,21 +89,18 @@ class TorchEngine:
         self.model_name = type(self._module).__name__
         self._call: Call = call or (lambda module, batch, lengths: module(batch))
         self._overwritten: set[str] = set()  # layers whose value a later layer changes in place: copied as soon as seen
-        _refuse_closed(self._module)
+        _refuse_lazy(self._module)
         with one_at_a_time:  # a pass of another scope on the same model may be under way
             self.by_name, self.input_hints = self._by_name(), self._input_hints()
-
-    @staticmethod
-    def takes(model: Any) -> bool:
-        """Whether this engine is the one for an object."""
-        return isinstance(model, nn.Module)
 
     # What it is made of
 
     @cached_property
     def _modules(self) -> dict[str, nn.Module]:
-        """Every module by its name; a module with two names stands under both."""
-        named = self._module.named_modules(remove_duplicate=False)
+        """Every module by its name; a module with two names stands under both. What is inside TorchScript is never seen to run."""
+        named = list(self._module.named_modules(remove_duplicate=False))
+        scripted = tuple(f"{name}." for name, module in named if isinstance(module, torch.jit.ScriptModule))
+        named = [(name, module) for name, module in named if not name.startswith(scripted)]
         return {_clean(name) or self._root_name: module for name, module in named if not hasattr(module, "_orig_mod")}
 
     @cached_property
@@ -192,7 +190,7 @@ class TorchEngine:
     @property
     def in_training(self) -> tuple[str, ...]:
         """Batch norm and dropout modules in training mode."""
-        return tuple(name for name, module in self._modules.items() if module.training and isinstance(module, _DIFFERS_IN_TRAINING))
+        return tuple(name for name, module in self._modules.items() if isinstance(module, _DIFFERS_IN_TRAINING) and module.training)
 
     @cached_property
     def attention_layers(self) -> tuple[str, ...]:
@@ -377,7 +375,7 @@ class TorchEngine:
             watch = LogitWatch() if logits else None
             with contextlib.nullcontext() if watch is None else watch:
                 output = self._output_of(self._to_tensor(batch), lengths)
-            tensors = list(_tensors(output).values())
+            tensors = list(tensors_of(output).values())
             if not tensors:
                 raise ModelError(f"The model gave a {type(output).__name__}, which holds no tensor.")
             before = None if watch is None else watch.before(tensors[0])
@@ -392,11 +390,7 @@ class TorchEngine:
 
     def _to_tensor(self, batch: np.ndarray) -> torch.Tensor:
         """Always a copy, so that a module which works in place never writes into the person's data."""
-        like = self._like
-        device = None if like is None else like.device
-        if batch.dtype.kind in "iu":
-            return torch.tensor(batch, dtype=torch.long, device=device)
-        return torch.tensor(batch, dtype=torch.float32 if like is None else like.dtype, device=device)
+        return as_tensor(batch, self._like)
 
     @property
     def _like(self) -> torch.Tensor | None:
@@ -431,7 +425,7 @@ class TorchEngine:
         try:
             for name, module, index in self._places(capture):
                 hook = self._hook(name, index, seen, under_way, holding, copied=copied or name in self._overwritten)
-                handles.append(module.register_forward_hook(hook, with_kwargs=True))
+                handles.append(nn.Module.register_forward_hook(module, hook, with_kwargs=True))  # TorchScript's own form of it refuses
             if handles:
                 _without_nested_tensors(self._module)
             yield
@@ -478,7 +472,25 @@ class TorchEngine:
         return hook
 
 
-ENGINE = TorchEngine
+class _Engines:
+    """The engine for each kind of object."""
+
+    @staticmethod
+    def takes(model: Any) -> bool:
+        """Whether torch is the framework of an object."""
+        return isinstance(model, nn.Module | torch.export.ExportedProgram)
+
+    def __call__(self, model: Any, *, call: Any = None) -> Engine:
+        """The engine for an object."""
+        from seqscope.engines.torch_export import ExportEngine
+        from seqscope.engines.torch_script import ScriptEngine
+
+        if isinstance(model, torch.export.ExportedProgram):
+            return ExportEngine(model, call=call)
+        return ScriptEngine(model, call=call) if isinstance(model, torch.jit.ScriptModule) else TorchEngine(model, call=call)
+
+
+ENGINE = _Engines()
 
 
 @dataclass(frozen=True)
@@ -517,14 +529,8 @@ def _clean(name: str) -> str:
     return name.replace("_orig_mod.", "").removesuffix("._orig_mod").removesuffix("_orig_mod")
 
 
-def _refuse_closed(model: nn.Module) -> None:
-    """Refuse what can't be looked into, or can't run yet."""
-    for name, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            what = f"The module '{name}'" if name else type(model).__name__
-            raise ModelError(
-                f"{what} is a scripted module, whose inside can't be seen: give the nn.Module that it was made from, with the same weights."
-            )
+def _refuse_lazy(model: nn.Module) -> None:
+    """Refuse what can't run yet."""
     for name, parameter in model.named_parameters():
         if is_lazy(parameter):
             raise ModelError(f"The parameter '{name}' has no shape yet: run the model on one batch first.")
@@ -576,10 +582,10 @@ def _values_of(module: nn.Module, value: Any) -> dict[str, torch.Tensor]:
     """Every tensor inside what a module gave, by its place; of recurrent and attention modules the first alone."""
     if isinstance(module, _MAIN_FIRST) and isinstance(value, tuple) and not isinstance(value, PackedSequence):
         value = value[0]
-    return _tensors(value, batch_first=bool(getattr(module, "batch_first", True)))
+    return tensors_of(value, batch_first=bool(getattr(module, "batch_first", True)))
 
 
-def _tensors(value: Any, *, batch_first: bool = True) -> dict[str, torch.Tensor]:
+def tensors_of(value: Any, *, batch_first: bool = True) -> dict[str, torch.Tensor]:
     """Every tensor inside what a module gave, by its place; packed sequences padded again."""
 
     def tensor_of(part: Any) -> torch.Tensor | None:
@@ -588,6 +594,14 @@ def _tensors(value: Any, *, batch_first: bool = True) -> dict[str, torch.Tensor]
         return part if isinstance(part, torch.Tensor) else None
 
     return by_place(value, tensor_of)
+
+
+def as_tensor(batch: np.ndarray, like: torch.Tensor | None) -> torch.Tensor:
+    """A tensor of a batch, always a copy: tokens as whole numbers, floats of the type of another; on its device."""
+    device = None if like is None else like.device
+    if batch.dtype.kind in "iu":
+        return torch.tensor(batch, dtype=torch.long, device=device)
+    return torch.tensor(batch, dtype=torch.float32 if like is None else like.dtype, device=device)
 
 
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -74,7 +74,7 @@ class Replay:
                     vars(module)["forward"] = self._cell(module) if isinstance(module, nn.RNNCellBase) else self._stack(module)
                     undo.callback(vars(module).pop, "forward", None)
                 else:
-                    undo.callback(module.register_forward_hook(lambda _, args, value: self._changed(value)).remove)
+                    undo.callback(nn.Module.register_forward_hook(module, lambda _, args, value: self._changed(value)).remove)
             yield
 
     def _refuse_wrong_state(self, name: str, module: nn.Module) -> None:

@@ -116,7 +116,7 @@ class Holding:
         with contextlib.ExitStack() as undo:
             for name, module, _, hold in self._held:
                 if hold.axis is not None:
-                    undo.callback(module.register_forward_hook(functools.partial(self._hook, name, hold)).remove)
+                    undo.callback(nn.Module.register_forward_hook(module, functools.partial(self._hook, name, hold)).remove)
             yield
 
     def _hook(self, name: str, hold: Hold, module: nn.Module, args: Any, value: Any) -> Any:

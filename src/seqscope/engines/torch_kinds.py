@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from seqscope.engines.base import InputHint
@@ -38,6 +39,11 @@ def kind_of(module: nn.Module) -> str:
     return next((kind for types, kind in _KINDS if isinstance(module, types)), "other")
 
 
+def kind_named(name: str) -> str:
+    """Say what torch's own module of this name is, where there is only the name."""
+    return next((kind for types, kind in _KINDS if any(one.__name__ == name for one in types)), "other")
+
+
 def description_of(module: nn.Module) -> str:
     """Say what a module is in a few words, with its size."""
     match module:
@@ -60,6 +66,8 @@ def description_of(module: nn.Module) -> str:
             return "softmax"
         case nn.Dropout():
             return f"dropout {module.p:g} (off)"
+        case torch.jit.ScriptModule():
+            return f"TorchScript {module.original_name}"
     return type(module).__name__
 
 

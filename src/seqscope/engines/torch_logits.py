@@ -95,7 +95,7 @@ def _version(source: Any) -> int:
 
 def _name_of(function: Callable[..., Any]) -> str:
     """What torch calls a function; of a property what that is called."""
-    name = str(getattr(function, "__name__", ""))
+    name = str(getattr(function, "__name__", "")).partition(".")[0]  # of an operation in its exact form "softmax.int"
     return str(getattr(getattr(function, "__self__", None), "__name__", "")) if name == "__get__" else name
 
 

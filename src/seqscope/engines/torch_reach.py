@@ -61,7 +61,7 @@ def reach_of(module: nn.Module) -> Reach | None:
     A subclass with a forward of its own may do anything (pad, cut, flip), so it is not known; but a convolution's kernel is, which
     such a forward calls in its turn.
     """
-    if not _is_torchs_own(module, _entry(module)):
+    if isinstance(module, torch.jit.ScriptModule) or not _is_torchs_own(module, _entry(module)):
         return None
     match module:
         case nn.Conv1d() | nn.ConvTranspose1d():
@@ -121,7 +121,7 @@ def replaced(modules: Mapping[str, nn.Module], instead: Mapping[str, StandIn]) -
             method = _entry(module)
             if method in vars(module):  # somebody else's replacement: left alone
                 continue
-            vars(module)[method] = _stand_in(module, stand_in)
+            vars(module)[method] = stand_in_of(module, stand_in)
             undo.callback(vars(module).pop, method, None)
             undo.callback(module.register_forward_hook(_nothing).remove)
         yield
@@ -131,7 +131,7 @@ def _nothing(module: nn.Module, args: Any, value: Any) -> None:
     return None
 
 
-def _stand_in(module: nn.Module, stand_in: StandIn) -> Callable[..., Any]:
+def stand_in_of(module: nn.Module, stand_in: StandIn) -> Callable[..., Any]:
     """What is called in place of a module, with the arguments that the module takes."""
     match module:
         case nn.RNNBase():

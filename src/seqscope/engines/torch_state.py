@@ -106,6 +106,8 @@ class _Kept:
         self.memory: set[int] = set()
         for module in modules:
             self._keep(vars(module))
+            if isinstance(module, torch.jit.ScriptModule):
+                self._holders.append(_Program(module))
 
     def restore(self) -> None:
         for held in self._empty:
@@ -199,6 +201,36 @@ class _Array:
     def restore(self) -> None:
         if self.array.flags.writeable:
             self.array[...] = self.copy
+
+
+class _Program:
+    """What a TorchScript module keeps where Python does not see it: its attributes, states among them, and its buffers."""
+
+    def __init__(self, module: Any) -> None:
+        self._held = module._c
+        of_type: Any = torch._C.ConcreteModuleType.from_jit_type(self._held._type())
+        known = of_type.get_attributes()
+        values = {name: self._held.getattr(name) for name, (_, is_weight) in known.items() if not is_weight}
+        self._before = {name: value for name, value in values.items() if isinstance(value, _PUT_BACK)}
+        parts = [part for value in self._before.values() for part in _parts(value)]
+        self._tensors = [_Tensor(part) for part in parts if isinstance(part, torch.Tensor)]
+
+    def restore(self) -> None:
+        for name, value in self._before.items():
+            now = self._held.getattr(name)
+            if now is not value and (isinstance(value, list | dict | tuple | torch.Tensor) or now != value):
+                self._held.setattr(name, value)
+        for tensor in self._tensors:
+            tensor.restore()
+
+
+# Attributes of a program that can be put back: objects of its own classes can't.
+_PUT_BACK = (torch.Tensor, bool, int, float, complex, str, list, dict, tuple, type(None))
+
+
+def _parts(value: Any) -> list[Any]:
+    """What is in a value: itself, or what a list, tuple or dict holds."""
+    return list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list | tuple) else [value]
 
 
 class _Weights:

@@ -64,7 +64,7 @@ class TorchStepper:
         self._carried = [name for name in capture if name not in parts or _gives_h(parts[name])]  # they need no hook
         for name in capture:
             if name not in self._carried:
-                parts[name].register_forward_hook(self._hook(name, values_of))
+                nn.Module.register_forward_hook(parts[name], self._hook(name, values_of))
 
     def _hook(self, name: str, values_of: ValuesOf) -> Any:
         def hook(module: nn.Module, args: Any, value: Any) -> None:
