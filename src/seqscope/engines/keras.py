@@ -25,7 +25,7 @@ from seqscope.engines.keras_layers import Described, describe
 from seqscope.engines.keras_parts import joined, joined_gradients, parts_of
 from seqscope.engines.keras_pass import Call, Found, Job, Passes
 from seqscope.engines.keras_stream import KerasStepper
-from seqscope.engines.keras_weights import copy_of, load_weights, open_file
+from seqscope.engines.keras_weights import load_weights, open_file
 from seqscope.engines.score import Score, Target, as_score
 from seqscope.errors import LayerError, ModelError, SeqscopeError, UnsupportedError, about_layer, quoted
 from seqscope.layers import Layer

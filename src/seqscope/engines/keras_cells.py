@@ -90,6 +90,8 @@ def why_unknown(layer: Any) -> str | None:
             known = next((getattr(kl, name) for name, *_ in _KINDS if isinstance(cell, getattr(kl, name))), None)
             if known is None or type(cell).call is not known.call:
                 return f"its cell is a {type(cell).__name__}, and the equations known are those of {', '.join(name for name, *_ in _KINDS)}"
+    if len(both) > 1 and both[0].go_backwards:
+        return "its first layer goes backwards and its second one forward, so that their steps are not those of the input"
     kinds = [[(type(cell), cell.units) for cell in cells_of(one)] for one in both]
     return "its two directions run different cells" if kinds[0] != kinds[-1] else None
 
@@ -135,12 +137,23 @@ def output_of(layer: Any, name: str, parts: Sequence[str], captured: Mapping[str
     if last not in parts:
         return None
     if not keras_kinds.is_bidirectional(layer):
-        return captured.get(f"{last}{BEHIND}[h]")
-    both = [captured.get(f"{last}{BEHIND}[{way}][h]") for way in (FORWARD, BACKWARD)]
+        return _given_h(layer, f"{last}{BEHIND}", captured)
+    ways = {FORWARD: layer.forward_layer, BACKWARD: layer.backward_layer}
+    both = [_given_h(one, f"{last}{BEHIND}[{way}]", captured) for way, one in ways.items()]
     merge = _MERGES.get(layer.merge_mode)
     if merge is None or both[0] is None or both[1] is None:
         return None
     return [merge(*pair) for pair in zip(*both, strict=True)]
+
+
+def _given_h(layer: Any, place: str, captured: Mapping[str, list[np.ndarray]]) -> list[np.ndarray] | None:
+    """A layer's hidden states as it gives them: 0 at masked steps, where gates are NaN, if it was told so."""
+    h = captured.get(f"{place}[h]")
+    kind = next((kind for name, kind, _ in _KINDS if isinstance(cells_of(layer)[-1], getattr(kl, name))), None)
+    if h is None or kind is None or not layer.zero_output_for_mask:
+        return h
+    gates = captured.get(f"{place}[{next(state for state in STATES[kind] if state not in CARRIED[kind])}]")
+    return h if gates is None else [np.where(np.isnan(gate), 0, value) for gate, value in zip(gates, h, strict=True)]
 
 
 # How a bidirectional layer puts its two directions together.

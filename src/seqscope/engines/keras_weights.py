@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import re
@@ -122,28 +121,6 @@ def _why_not(path: Path, text: str) -> str:
 # Weights
 
 
-def copy_of(model: Any) -> Any:
-    """A model like another one, with weights of its own: what was given is not changed when they are filled.
-
-    Raises
-    ------
-    Exception
-        It can't be copied, as Keras says.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what NumPy thinks of tensors of torch, and Keras of those who copy
-        if type(model) not in (keras.Model, keras.Sequential) and not _is_functional(model):
-            return copy.deepcopy(model)
-        made = keras.models.clone_model(model)
-        made.set_weights(model.get_weights())
-        return made
-
-
-def _is_functional(model: Any) -> bool:
-    """Whether a model is a graph of layers, and not a class of somebody's own."""
-    return type(model).__name__ == "Functional" and type(model).__module__.partition(".")[0] == "keras"
-
-
 def load_weights(model: Any, path: Path, *, trust: bool = False) -> None:
     """Fill a Keras model with the weights of a file: `.weights.h5`, `.keras`, or `.h5` of Keras 2, be it of weights or of a whole model.
 
@@ -191,17 +168,41 @@ def _fill(model: Any, saved: Mapping[str, list[keras_h5.Saved]], path: Path) -> 
     """Put weights that Keras 2 saved into a model: by name where all names are the same, else in order where there are as many layers."""
     there = keras_h5.top_slots(model)
     by_order = set(saved) != set(there) and len(saved) == len(there)
-    named = dict(zip(there, saved.values(), strict=True)) if by_order else saved
+    pairs = _in_order(there, saved) if by_order else {name: name for name in there if name in saved}
     try:
+        named = {new: saved[old] for new, old in pairs.items()} | ({} if by_order else dict(saved))
         filling = _filled(there, named)
     except ModelError as error:
         in_order = " (its layers have other names, and were taken in order)" if by_order else ""
         raise ModelError(f"The weights '{path}' do not fit {model.name}{in_order}: {error.message}.") from error
     filling.put(model)
-    strange = [f"'{old}' for '{new}'" for old, new in zip(saved, there, strict=False) if by_order and _stem(old) != _stem(new)]
-    if strange:
-        listed = ", ".join(strange[:6]) + (f" and {len(strange) - 6} more" if len(strange) > 6 else "")
-        warn(f"The layers of '{path}' have other names than those of {model.name} and were taken in order: {listed}.")
+    strange = [f"'{old}' for '{new}'" for new, old in pairs.items() if _stem(old) != _stem(new)]
+    if by_order and (strange or list(pairs.values()) != list(saved)):
+        listed = ", ".join(strange[:6] or [f"'{old}' for '{new}'" for new, old in pairs.items()][:6])
+        more = f" and {len(pairs) - 6} more" if len(strange or pairs) > 6 else ""
+        warn(f"The layers of '{path}' have other names than those of {model.name} and were taken in order: {listed}{more}.")
+
+
+def _in_order(there: Mapping[str, Sequence[keras_h5.Slot]], saved: Mapping[str, Sequence[keras_h5.Saved]]) -> dict[str, str]:
+    """For the layers of a model the saved ones: in order; where that does not fit and shapes tell, those of the same shapes in order.
+
+    Which of several layers side by side comes first differs between the versions of Keras.
+    """
+    in_order = dict(zip(there, saved, strict=True))
+    trial = keras_h5.Filling()
+    for new, old in in_order.items():
+        trial.add(new, there[new], saved[old])
+    if not trial.unfit:
+        return in_order
+    free, found = dict(saved), dict[str, str]()
+    for new, slots in there.items():
+        shapes = [slot.shape for slot in slots]
+        fitting = next((name for name, arrays in free.items() if [array.shape for array in arrays] == shapes), None)
+        if fitting is None:
+            return in_order
+        found[new] = fitting
+        del free[fitting]
+    return found
 
 
 def _filled(there: Mapping[str, Sequence[keras_h5.Slot]], saved: Mapping[str, Sequence[keras_h5.Saved]]) -> keras_h5.Filling:
