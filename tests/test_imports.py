@@ -13,7 +13,8 @@ import textwrap
 OPTIONAL = (
     *("torch", "keras", "tensorflow", "jax", "onnx", "onnxruntime", "captum"),
     *("zarr", "dask", "distributed", "panel", "bokeh"),
-    *("matplotlib", "sklearn", "h5netcdf"),  # these are installed with seqscope, and slow to load
+    "matio",
+    *("matplotlib", "sklearn", "h5netcdf", "h5py"),  # these are installed with seqscope, and slow to load
 )
 
 # In place of the packages above: found like any other, and an error that no `except ImportError` hides once they are run.

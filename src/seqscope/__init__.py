@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from seqscope import datasets, errors, target, zoo
 from seqscope._version import __version__
+from seqscope.files import read
 from seqscope.layers import Layer, Layers
 from seqscope.scope import Scope
 from seqscope.sequences import Sequences
@@ -25,6 +26,7 @@ __all__ = [
     "errors",
     "nn",
     "plot",
+    "read",
     "target",
     "units",
     "zoo",

@@ -4,8 +4,10 @@ They are written once, on an operations namespace (`Ops`): NumPy here, an engine
 and rows do not see each other. So one call computes the gates of one step of a batch, or of all steps at once where the hidden states
 are known already.
 
-    LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; no peepholes)
+    LSTM (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000)
         i, f, o = s(x W + h U + b),  g = t(x W + h U + b),  c' = f c + i g,  h' = o t(c')   (times P where h is projected)
+        with peepholes (Gers and Schmidhuber 2000) p c is added to what opens i and f, and p c' to what opens o;
+        with coupled gates (Greff et al. 2017) f = 1 - i
     GRU (Cho et al. 2014)
         r, z = s(x W + h U + b),  h' = (1 - z) n + z h
         n = t(x W + b + r (h U + d)), the reset gate after the product;  n = t(x W + b + (r h) U), before it
@@ -88,6 +90,12 @@ class CellWeights:
         Of an LSTM whose h is projected.
     activation, recurrent_activation : str or function
         The bends of candidate and state, and of the gates: a name of `ACTIVATIONS`, or a function of the framework's own.
+    output_activation : str, function or None
+        Of an LSTM whose memory is shown through another bend than the candidate's.
+    peepholes : tensor (gate, unit) or None
+        Of an LSTM whose gates see the memory: the weights of i, f and o.
+    couples_gates : bool
+        Whether an LSTM forgets as much as it lets in, f = 1 - i.
     hidden_parts : pair of tensors or None
         Of a GRU, `hidden` cut into that of the gates and that of the candidate, where to cut it at every step would cost a copy.
     """
@@ -101,6 +109,9 @@ class CellWeights:
     activation: str | Elementwise = "tanh"
     recurrent_activation: str | Elementwise = "sigmoid"
     hidden_parts: tuple[Tensor, Tensor] | None = None
+    output_activation: str | Elementwise | None = None
+    peepholes: Tensor | None = None
+    couples_gates: bool = False
 
     @property
     def n_units(self) -> int:
@@ -112,13 +123,18 @@ class CellWeights:
         """The size of h: that of the projection where there is one."""
         return int(self.hidden.shape[0])
 
+    @property
+    def shown_through(self) -> str | Elementwise:
+        """The bend through which an LSTM shows its memory."""
+        return self.activation if self.output_activation is None else self.output_activation
+
     def mapped(self, change: Callable[[Tensor], Tensor]) -> CellWeights:
         """The same weights in another form: as arrays, say."""
-        names = ("input", "hidden", "bias", "reset_bias", "projection")
+        names = ("input", "hidden", "bias", "reset_bias", "projection", "peepholes")
         return replace(self, **{name: change(value) for name in names if (value := getattr(self, name)) is not None})
 
 
-def gates(weights: CellWeights, a: Tensor, h: Tensor, ops: Ops) -> dict[str, Tensor]:
+def gates(weights: CellWeights, a: Tensor, h: Tensor, ops: Ops, c: Tensor | None = None) -> dict[str, Tensor]:
     """The gates of some rows.
 
     Parameters
@@ -127,13 +143,18 @@ def gates(weights: CellWeights, a: Tensor, h: Tensor, ops: Ops) -> dict[str, Ten
         What the input adds: x W + b. May be overwritten.
     h : tensor (row, unit)
         The hidden state before.
+    c : tensor (row, unit), optional
+        The cell state before, which peepholes see.
     """
     n, inner, outer = weights.n_units, weights.recurrent_activation, weights.activation
     match weights.kind:
         case "lstm":
             a = ops.add_product(a, h, weights.hidden)
+            if weights.peepholes is not None:
+                return _peeping(weights, weights.peepholes, a, c, ops)
             opened = ops.bent(inner, a[:, : 3 * n])
-            return {"i": opened[:, :n], "f": opened[:, n : 2 * n], "g": ops.bent(outer, a[:, 3 * n :]), "o": opened[:, 2 * n :]}
+            i, f = opened[:, :n], opened[:, n : 2 * n]
+            return {"i": i, "f": 1 - i if weights.couples_gates else f, "g": ops.bent(outer, a[:, 3 * n :]), "o": opened[:, 2 * n :]}
         case "gru":
             of_gates, of_h = weights.hidden_parts or (weights.hidden[:, : 2 * n], weights.hidden[:, 2 * n :])
             opened = ops.bent(inner, ops.add_product(a[:, : 2 * n], h, of_gates))
@@ -144,6 +165,16 @@ def gates(weights: CellWeights, a: Tensor, h: Tensor, ops: Ops) -> dict[str, Ten
                 into_n = ops.add_multiple(into_n, r, ops.affine(h, of_h, weights.reset_bias))
             return {"r": r, "z": opened[:, n:], "n": ops.bent(outer, into_n)}
     return {"a": ops.add_product(a, h, weights.hidden)}
+
+
+def _peeping(weights: CellWeights, peepholes: Tensor, a: Tensor, c: Tensor, ops: Ops) -> dict[str, Tensor]:
+    """The gates of an LSTM with peepholes: i and f see the cell state before, o the one that they make."""
+    n, inner, (to_i, to_f, to_o) = weights.n_units, weights.recurrent_activation, peepholes
+    i = ops.bent(inner, ops.add_multiple(a[:, :n], to_i, c))
+    f = 1 - i if weights.couples_gates else ops.bent(inner, ops.add_multiple(a[:, n : 2 * n], to_f, c))
+    g = ops.bent(weights.activation, a[:, 3 * n :])
+    o = ops.bent(inner, ops.add_multiple(a[:, 2 * n : 3 * n], to_o, ops.add_multiple(i * g, f, c)))
+    return {"i": i, "f": f, "g": g, "o": o}
 
 
 def carried_on(
@@ -181,7 +212,7 @@ def _nudged(name: str, value: Tensor, nudge: Mapping[str, Tensor]) -> Tensor:
 
 def hidden_of(weights: CellWeights, o: Tensor, c: Tensor, ops: Ops) -> Tensor:
     """What an LSTM shows of its cell state, (row, unit)."""
-    h = o * ops.apply(weights.activation, c)
+    h = o * ops.apply(weights.shown_through, c)
     return h if weights.projection is None else h @ weights.projection
 
 
@@ -204,7 +235,7 @@ def step(
     nudge, clamp
         As in `carried_on`.
     """
-    opened = gates(weights, a, state["h"], ops)
+    opened = gates(weights, a, state["h"], ops, state.get("c"))
     return carried_on(weights, opened, state, ops, nudge, clamp) | opened
 
 

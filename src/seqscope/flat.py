@@ -13,6 +13,7 @@ import numpy as np
 
 from seqscope.clock import Clock
 from seqscope.errors import DataError
+from seqscope.stored import Stored, is_mapped, pieces
 
 
 @dataclass
@@ -22,14 +23,17 @@ class Flat:
     Attributes
     ----------
     steps : array (step, channel) of floats, or (step,) of integer tokens
+        Or floats that stay in their file.
     starts, lengths : int arrays (sample,)
     single : bool
         One sequence was given, without a sample axis.
     room : int array (sample,) or None
         How many steps are there for each sequence, padding included; None: as many as it is long.
+    is_finite : bool
+        Whether the steps were looked at, and are finite.
     """
 
-    steps: np.ndarray
+    steps: np.ndarray | Stored
     starts: np.ndarray
     lengths: np.ndarray
     single: bool = False
@@ -39,6 +43,7 @@ class Flat:
     outputs: list[Any] | None = None
     clock: Clock = field(default_factory=Clock)
     room: np.ndarray | None = None
+    is_finite: bool = False
 
     def part(self, row: int) -> np.ndarray:
         """The steps of one sequence: a view."""
@@ -46,14 +51,35 @@ class Flat:
 
 
 def from_block(block: np.ndarray) -> Flat:
-    """(sample, time, channel) without names; a step at the end of a sample that is NaN in every channel is padding."""
+    """(sample, time, channel) without names; a step at the end of a sample that is NaN in every channel is padding.
+
+    A view of a file that lies in another order than this is left there.
+    """
     n_samples, n_steps, n_channels = block.shape
+    if is_mapped(block) and not block.flags.c_contiguous:
+        return from_stored(Stored(lambda samples: np.ascontiguousarray(block[samples]), block.shape, block.dtype))
+    return _padded(np.ascontiguousarray(block).reshape(n_samples * n_steps, n_channels), block.shape)
+
+
+def from_stored(stored: Stored) -> Flat:
+    """(sample, time, channel) that stays in its file; it is read through once, for NaN at the ends and elsewhere."""
+    return _padded(stored, stored.block)
+
+
+def _padded(steps: np.ndarray | Stored, shape: tuple[int, ...]) -> Flat:
+    """Samples of equal room, with the number of steps of each that are not padding."""
+    n_samples, n_steps, n_channels = shape
     lengths = np.full(n_samples, n_steps, np.int64)
-    if block.size and not np.isfinite(block).all():
-        there = ~np.isnan(block).all(axis=2)
-        lengths = np.where(there.any(axis=1), n_steps - there[:, ::-1].argmax(axis=1), 0).astype(np.int64)
-    steps = np.ascontiguousarray(block).reshape(n_samples * n_steps, n_channels)
-    return Flat(steps, np.arange(n_samples, dtype=np.int64) * n_steps, lengths, room=np.full(n_samples, n_steps, np.int64))
+    is_finite, done = True, 0
+    for piece in pieces(steps, n_steps) if n_steps * n_channels else ():
+        block = piece.reshape(-1, n_steps, n_channels)
+        if not np.isfinite(block).all():
+            is_finite = False
+            there = ~np.isnan(block).all(axis=2)
+            lengths[done : done + len(block)] = np.where(there.any(axis=1), n_steps - there[:, ::-1].argmax(axis=1), 0)
+        done += len(block)
+    starts = np.arange(n_samples, dtype=np.int64) * n_steps
+    return Flat(steps, starts, lengths, room=np.full(n_samples, n_steps, np.int64), is_finite=is_finite)
 
 
 def from_tokens(ids: np.ndarray) -> Flat:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from seqscope.errors import quoted
+from seqscope.heaps import has_endless_heap
 from seqscope.ram import in_words
 
 # What may be declared whatever the size of the file, and how many times its size above that: deflate makes a file of zeros 1,000
@@ -59,6 +60,8 @@ def objection_to_hdf5(source: Path | BinaryIO, size: int) -> str | None:
     """
     import h5py
 
+    if has_endless_heap(source):
+        return "has a heap that is damaged, in which reading would never end"
     with h5py.File(source, "r") as file:
         elsewhere: list[str] = []
         sets: list[h5py.Dataset] = []

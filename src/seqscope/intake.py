@@ -166,14 +166,15 @@ def _from_labelled(array: xr.DataArray) -> Flat:
     else:
         flat = from_tokens(values) if values.dtype.kind in "iu" else from_block(as_numbers(values)[..., None])
     flat.single = single
-    if labelled.LENGTH in array.coords:  # a piece of a sequence may be shorter than what its coordinate says of the whole
-        flat.lengths = np.minimum(flat.lengths, np.atleast_1d(array.coords[labelled.LENGTH].values)).astype(np.int64)
-    _take_names(flat, array)
+    take_names(flat, array)
     return flat
 
 
-def _take_names(flat: Flat, array: xr.DataArray) -> None:
+def take_names(flat: Flat, array: xr.DataArray) -> None:
+    """Give sequences the lengths, names, labels and times that a labelled array has as coordinates."""
     coords = array.coords
+    if labelled.LENGTH in coords:  # a piece of a sequence may be shorter than what its coordinate says of the whole
+        flat.lengths = np.minimum(flat.lengths, np.atleast_1d(coords[labelled.LENGTH].values)).astype(np.int64)
     if labelled.CHANNEL in coords and labelled.CHANNEL in array.dims:
         flat.channels = list(coords[labelled.CHANNEL].values.tolist())
     if labelled.SAMPLE in coords:

@@ -195,7 +195,7 @@ def shares(made: Written, o: Array, weights: cells.CellWeights, column: Array, b
     initial = made.initial.astype(np.float64)
     so_far = np.concatenate([initial[:, None], initial[:, None] + np.cumsum(written, axis=1)], axis=1)
     weighed = column if weights.projection is None else column @ weights.projection.T
-    shown = cells.NUMPY.apply(weights.activation, so_far)
+    shown = cells.NUMPY.apply(weights.shown_through, so_far)
     parts = np.einsum("stu,su->st", shown, o * weighed)
     share = np.where(np.isnan(made.written).all(axis=2), np.nan, np.diff(parts, axis=1))
     return Share(share, parts[:, 0], bias, parts[:, -1] + bias)
@@ -294,6 +294,8 @@ def _steps_of(seen: SeenStates, part: str) -> Array:
     h = seen.hidden(part)
     if h.on_input_clock:
         return seen.sequences.lengths
+    if TIME not in h.dims:
+        raise UnsupportedError(f"'{part}' has no time axis (it has {', '.join(h.dims)}), so what each step wrote can't be told.")
     steps = h.dims.index(TIME)
     there = ~np.isnan(h.values).all(axis=tuple(axis for axis in range(1, h.values.ndim) if axis != steps))
     return np.asarray(there.sum(axis=1))

@@ -90,7 +90,7 @@ class Scope:
     ) -> None:
         with in_call(lambda: f"Scope({str(model)!r})" if isinstance(model, str | os.PathLike) else "Scope"):
             model = model_of(model, weights=weights, factory=factory, trust=trust, custom_objects=custom_objects)
-        self._engine: Engine = engine_for(model, call=call)
+            self._engine: Engine = engine_for(model, call=call)
         self._outputs = None if outputs is None else tuple(outputs)
         self._specimen = Specimen(self._engine, layout=None if layout is None else layouts.check(layout))
         if example is not None:

@@ -15,6 +15,7 @@ from seqscope.clock import Clock
 from seqscope.errors import DataError, SampleError
 from seqscope.flat import Flat
 from seqscope.intake import as_array, take_in
+from seqscope.stored import pieces
 from seqscope.text import Encoding, as_text
 
 
@@ -122,7 +123,7 @@ class Sequences:
         known_outputs = outputs if outputs is not None else flat.outputs
         self.outputs: tuple[Hashable, ...] | None = None if known_outputs is None else tuple(known_outputs)
         self.clock = self._make_clock(flat.clock, time, rate, time_units)
-        self._check_values()
+        self._check_values(flat)
 
     @classmethod
     def from_text(
@@ -367,9 +368,9 @@ class Sequences:
                 raise DataError(f"Sequence {row} has {self.lengths[row]} steps and {stamps.size} time stamps.")
         return [stamps[:length] for stamps, length in zip(own, self.lengths, strict=True)]
 
-    def _check_values(self) -> None:
+    def _check_values(self, flat: Flat) -> None:
         """Find the first NaN or infinity, unless everything is finite (one fast pass)."""
-        if self.is_tokens or np.isfinite(self._steps).all():
+        if self.is_tokens or flat.is_finite or all(np.isfinite(piece).all() for piece in pieces(self._steps)):
             return
         for row, (start, length) in enumerate(zip(self._starts, self.lengths, strict=True)):
             values = self._steps[start : start + length]

@@ -129,7 +129,7 @@ def test_a_table_of_the_ucr_archive(tmp_path, between):
         ("\n\n", {}, "holds no"),
         ("a,b\n", {}, "holds no row"),
         ('a,b\n1,"2\n', {}, "EOF inside string"),
-        ("0.1,0.2\n0.3,0.4\n", {}, "no line of names: say layout='long' .* or layout='wide'"),
+        ("0.1,0.2\n0.3,0.4\n", {}, "no line of names: write one in front, or say layout='long' .* or layout='wide'"),
         ("1,0.5,0.7\n2,0.6,0.8\n", {"layout": "wide"}, "say label=0 if it is the class, label=False"),
         ("sample,a,b\n0,1,2\n1,3,4\n", {}, "one row for each 'sample' and no column of times: say layout='long'"),
         ("sample,time,a\n0,1,2\n0,1,4\n", {}, r"two rows have the same sample 0, time 1 \(the second is row 1\)"),
@@ -155,6 +155,15 @@ def test_what_was_said_settles_it(tmp_path):
     assert written(tmp_path, "sample,a,b\n0,1,2\n1,3,4\n", layout="long").describe() == "2 sequences, 1 steps, 2 channels"
     assert written(tmp_path, "sample,a,b\n0,1,2\n1,3,4\n", layout="wide").describe() == "2 sequences, 2 steps, 1 channel"
     assert written(tmp_path, "1,5,7\n2,6,8\n", layout="wide", label=False).labels is None
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_of_rows_as_r_and_pandas_write_them_are_no_channel(tmp_path, first):
+    with pytest.warns(UserWarning, match="The first column has no name and counts the rows: it is left out"):
+        X = written(tmp_path, f'"","sample","a"\n"{first}",1,5\n"{first + 1}",1,6\n"{first + 2}",2,7\n')
+    assert (X.describe(), X.samples.tolist(), X[0].values.tolist()) == ("2 sequences, 1 to 2 steps, 1 channel", [1, 2], [[5], [6]])
+    kept = written(tmp_path, ",a\n3,5\n9,6\n")
+    assert kept.describe() == "one sequence, 2 steps, 2 channels"
 
 
 def test_a_table_in_another_encoding(tmp_path):

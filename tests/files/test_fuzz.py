@@ -26,6 +26,9 @@ import seqscope as sq
 from onnx_nets import recurrent_net
 from seqscope.zoo.torch import JapaneseVowels
 
+# A library that fails half way through a damaged file may leave it to the garbage collector to close it.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+
 DEEP = "SEQSCOPE_DEEP" in os.environ
 FUZZ = settings(
     max_examples=3000 if DEEP else 15,

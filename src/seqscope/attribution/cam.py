@@ -14,7 +14,7 @@ import numpy as np
 
 from seqscope.attribution.method import LAYER, Explained, Method
 from seqscope.attribution.run import Run
-from seqscope.engines.base import HasDense
+from seqscope.engines.base import HasDense, HasGradients
 from seqscope.engines.score import Score
 from seqscope.errors import UnsupportedError
 from seqscope.receptive import Field
@@ -215,9 +215,10 @@ def _readout(run: Run, value: np.ndarray, logits: np.ndarray) -> np.ndarray:
         allowed = 1e-4 * summed + 1e-6 * float(np.abs(dense.bias).max(initial=0))
         if (np.abs(pooled @ dense.matrix + dense.bias - logits) <= allowed).all():
             return dense.matrix
+    instead = "grad_cam, which asks for no such layers (and agrees with cam where they are there), or layer_cam"
     raise UnsupportedError(
         f"cam needs a network whose last layers are a mean over time and a dense layer, and '{run.place.layer}' is not read in that way "
-        "by this one: use grad_cam, which asks for no such layers (and agrees with cam where they are there), or layer_cam."
+        f"by this one: use {instead if isinstance(engine, HasGradients) else 'score_cam, which asks for no such layers'}."
     )
 
 

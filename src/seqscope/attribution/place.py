@@ -145,9 +145,10 @@ def _head(method: str, name: str | None, engine: Engine) -> str:
     if name is not None and name not in engine.by_name:
         raise LayerError(f"No layer is named {name!r}: {nearest(name, heads or engine.by_name)}.")
     if not heads:
+        room, others = (engine.framework, "grad_cam or occlusion") if isinstance(engine, HasHeads) else ("torch", "score_cam or occlusion")
         raise UnsupportedError(
-            f"{method} needs a model that ends in a head of seqscope.nn, such as seqscope.nn.{engine.framework}.ConjunctivePooling, and "
-            f"{engine.model_name} has none: train it with one in place of its last layers, or use grad_cam or occlusion."
+            f"{method} needs a model that ends in a head of seqscope.nn, such as seqscope.nn.{room}.ConjunctivePooling, and "
+            f"{engine.model_name} has none: train it with one in place of its last layers, or use {others}."
         )
     if name is None and len(heads) > 1:
         raise UnsupportedError(f"{method} is for one head, and {engine.model_name} has {quoted(heads)}: say which, with layer=.")

@@ -16,7 +16,7 @@ from seqscope.cells import CellWeights
 from seqscope.engines.base import STATES, Dense, Forward, InputHint, StandIn
 from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.onnx_cells import KINDS as RECURRENT
-from seqscope.engines.onnx_feeding import ALONE, STEPPED, Feeding, Passes, feeding_of, run_batch
+from seqscope.engines.onnx_feeding import ALONE, STEPPED, Feeding, Passes, feeding_of, one_by_one, run_batch
 from seqscope.engines.onnx_files import load_weights, model_of, open_file
 from seqscope.engines.onnx_graph import DRAWS, Graph, Node
 from seqscope.engines.onnx_inputs import inputs_of
@@ -34,6 +34,8 @@ __all__ = ["ENGINE", "OnnxEngine", "load_weights", "open_file"]
 # How a model is fed: a function of (model, batch, lengths) that gives what the model gives.
 Call = Callable[["Runner", np.ndarray, np.ndarray], Any]
 
+# What scales its numbers by the largest of a batch.
+_OVER_BATCHES = ("DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul")
 # What is looked through where it comes last.
 _LAST = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
 _BENDS: dict[str, Callable[..., np.ndarray]] = {"Softmax": softmax, "LogSoftmax": log_softmax}
@@ -65,9 +67,12 @@ class OnnxEngine:
         self.graph = Graph(proto)
         self.model_name = name
         self._sessions = Sessions(self.graph, providers=providers)
+        self._sessions.session([info.name for info in self.graph.inputs], self.graph.outputs)  # what can't run is refused here
         self._table = Table(self.graph)
         self._call: Call = call or (lambda runner, batch, lengths: runner(batch))
         self.feeding: Feeding = feeding_of(inputs_of(self.graph))
+        if any(node.op in _OVER_BATCHES and node.input(0) in self.graph.following for node in self.graph.nodes):
+            self.feeding = one_by_one(self.feeding)
         self.layouts = self.feeding.layouts
         carried = [(state.input, state.output) for state in self.feeding.inputs.carried]
         self.states = States(self.graph, self._table, carried, stepped=self.feeding.way == STEPPED)
@@ -220,10 +225,15 @@ class OnnxEngine:
         """Which axis of a tensor is the samples', where they go through in parts: of as many as the file fixes, or one by one."""
         feeding = self.feeding
         fixed = [axis for axis, n_rows in feeding.rows.items() if n_rows]
-        axes = {state.input: len(state.shape) - 2 for state in feeding.inputs.states if len(state.shape) > 1 and state.shape[-2] == 1}
-        if feeding.way != ALONE and len(fixed) != 1:
+        n_rows = 1 if feeding.way == ALONE or not fixed else feeding.rows[fixed[0]]
+        with_rows = [state for state in feeding.inputs.states if len(state.shape) > 1 and state.shape[-2] == n_rows]
+        axes = {state.input: len(state.shape) - 2 for state in with_rows}
+        if feeding.way == ALONE:
+            return self.graph.sample_axes(axes)
+        if len(fixed) != 1:
             return {}
-        return self.graph.sample_axes(axes if feeding.way == ALONE else axes | {feeding.inputs.main: fixed[0]})
+        behind = feeding.squeezed is not None and feeding.squeezed <= fixed[0]
+        return self.graph.sample_axes(axes | {feeding.inputs.main: fixed[0] + behind})
 
     @property
     def dtype(self) -> np.dtype:

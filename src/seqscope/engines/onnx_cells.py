@@ -17,14 +17,21 @@ from seqscope import cells
 from seqscope.cells import CellWeights, Elementwise
 from seqscope.errors import ModelError, UnsupportedError, quoted
 
+# onnxruntime's own LSTM with weights of 8 bits.
+QUANTIZED = "DynamicQuantizeLSTM"
 # The operators by the kind of their equations, and the order in which each has its gates.
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "LSTM": ("lstm", ("i", "o", "f", "g")),
     "GRU": ("gru", ("z", "r", "n")),
     "RNN": ("rnn", ("a",)),
+    QUANTIZED: ("lstm", ("i", "o", "f", "g")),
 }
+# The inputs of the operators in their order. A GRU and an RNN have no more than the first six, an LSTM no more than eight.
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P", "W_scale", "W_zero_point", "R_scale", "R_zero_point")
+# Those that hold weights.
+WEIGHTS = ("W", "R", "B", "P", "W_scale", "W_zero_point", "R_scale", "R_zero_point")
 # What each bends, in the order of the attribute `activations`, where it is not set.
-_BENDS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
+_BENDS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), QUANTIZED: ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 _WAYS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 
@@ -120,7 +127,9 @@ def weights_of(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> tuple[
     ----------
     arrays : dict of arrays
         By the names of the operator's inputs: W (direction, gate x unit, channel), R (direction, gate x unit, unit), and where the node
-        has them B (direction, 2 x gate x unit) and P (direction, 3 x unit).
+        has them B (direction, 2 x gate x unit) and P (direction, 3 x unit). Of a quantized LSTM W is (direction, channel, gate x unit), R
+        (direction, unit, gate x unit), and their scales and zero points are (direction) or (direction, gate x unit); its weights are given
+        as they are without the rounding of what comes in.
 
     Raises
     ------
@@ -139,9 +148,22 @@ def weights_of(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> tuple[
     if node.op_type not in KINDS:
         raise UnsupportedError(f"{called(node)} is not one of {quoted(KINDS)}, whose equations are known.")
     n_ways, attributes = _WAYS[direction_of(node)], attributes_of(node)
+    if node.op_type == QUANTIZED:
+        arrays = {name: dequantized(arrays, name) for name in ("W", "R")} | {name: arrays[name] for name in ("B", "P") if name in arrays}
     given = _checked(node, arrays, n_ways, attributes.get("hidden_size"))
     bends = _bends_of(node, attributes, n_ways)
     return tuple(_of_way(node, {name: array[way] for name, array in given.items()}, bends[way], attributes) for way in range(n_ways))
+
+
+def dequantized(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """W or R of a quantized LSTM as numbers, (direction, gate x unit, channel or unit)."""
+    scale, zero = (_over_columns(arrays[f"{name}_{part}"]) for part in ("scale", "zero_point"))
+    return np.asarray((arrays[name].astype(np.float32) - zero) * scale, np.float32).swapaxes(1, 2)
+
+
+def _over_columns(constant: np.ndarray) -> np.ndarray:
+    """What is one number for each direction, or for each column too, as what stands beside a matrix for each direction."""
+    return constant.astype(np.float32).reshape(len(constant), 1, -1)
 
 
 def _of_way(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray], bends: Sequence[str | Elementwise], attributes: Any) -> CellWeights:

@@ -8,7 +8,7 @@ parts of that size.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -75,9 +75,11 @@ def feeding_of(inputs: Inputs) -> Feeding:
 
 
 def _whole(inputs: Inputs, shape: Sequence[Any], known: tuple[str, ...], *, squeezed: int | None = None) -> Feeding:
-    """Batches: where one axis alone has the size 1, it is the samples'; else those that fit are told by trying."""
+    """Batches. Where what reads the input does not tell: if one axis alone has the size 1, it is the samples'; else trying tells."""
     ones = [axis for axis, size in enumerate(shape) if size == 1]
-    if len(ones) == 1:
+    if inputs.layout in known and squeezed is None:
+        known = (inputs.layout,)
+    elif len(ones) == 1:
         known = tuple(layout for layout in known if layout.index("N") == ones[0])
     sizes = {axis: shape[axis] for axis in dict.fromkeys(layout.index("N") for layout in known)}
     fixed = {axis: size if isinstance(size, int) else _fixed_by_states(inputs) for axis, size in sizes.items()}
@@ -95,11 +97,16 @@ def _step_of(inputs: Inputs) -> Feeding | None:
     open_sizes = [size for state in inputs.carried for size in state.shape if not isinstance(size, int)]
     for axis in (1, 0) if len(shape) == 3 else (None,):
         samples = shape[0] if axis != 0 else shape[1]
-        # The samples of the input are as many as those of the state: both open, under one name if they have names, or both one.
-        fits = samples in open_sizes if open_sizes else samples == 1
+        # The samples of the input are as many as those of the state: both open, under one name if they have names, or of one size.
+        fits = samples in (open_sizes or [size for state in inputs.carried for size in state.shape[:-1]])
         if fits and (axis is None or shape[axis] == 1):
             return Feeding(STEPPED, inputs, ("NTC",), {0: samples if isinstance(samples, int) else None}, axis)
     return None
+
+
+def one_by_one(feeding: Feeding) -> Feeding:
+    """The same, where sequences of a batch would change each other's values: each by itself, unless the file fixes their number."""
+    return replace(feeding, rows={axis: size or 1 for axis, size in feeding.rows.items()})
 
 
 def rows_at_once(feeding: Feeding, batch: np.ndarray, n_samples: int) -> int:

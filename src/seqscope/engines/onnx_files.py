@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, external_data_helper
 
+from seqscope.engines.onnx_checks import tensors
 from seqscope.errors import ModelError
 
 # Under which the file's name is kept in the model.
@@ -39,7 +40,7 @@ def open_file(path: Path, *, trust: bool = False, custom_objects: Mapping[str, A
         raise ModelError(f"'{path}' holds no ONNX graph: it is empty, another kind of file, or was cut short. Export or copy it again.")
     if not _names_are_text(model.graph):
         raise ModelError(f"'{path}' is damaged: names in it are no text. Export or copy it again.")
-    for tensor in _tensors(model.graph):
+    for tensor in tensors(model.graph):
         if tensor.data_location == TensorProto.EXTERNAL:
             _load_beside(tensor, path)
     model.metadata_props.add(key=_FILE, value=path.stem)
@@ -79,17 +80,6 @@ def _names_are_text(graph: GraphProto) -> bool:
     except UnicodeDecodeError:
         return False
     return all(isinstance(name, str) for name in named)
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """The weights and constants of a graph, inside of nodes too."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.TENSOR:
-                yield attribute.t
-            elif attribute.type == AttributeProto.GRAPH:
-                yield from _tensors(attribute.g)
 
 
 def model_of(model: Any) -> tuple[ModelProto, list[Any] | None, str]:

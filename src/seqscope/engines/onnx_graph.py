@@ -19,7 +19,8 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from seqscope.engines import onnx_parts
 from seqscope.engines.onnx_cells import KINDS as RECURRENT
-from seqscope.engines.onnx_proto import all_given, all_infos, array_of, graphs, name_apart, reads, shape_of, taken_out
+from seqscope.engines.onnx_checks import check_model, check_sizes, is_kind
+from seqscope.engines.onnx_proto import all_given, all_infos, array_of, given, graphs, name_apart, reads, shape_of, taken_out
 from seqscope.errors import ModelError, quoted
 
 _SAMPLES = "samples of seqscope"
@@ -83,7 +84,7 @@ class Node:
     def attribute(self, name: str, default: Any = None) -> Any:
         """An attribute's value; text as str."""
         for attribute in self.proto.attribute:
-            if attribute.name == name:
+            if attribute.name == name and not attribute.ref_attr_name:
                 value = helper.get_attribute_value(attribute)
                 if isinstance(value, list):
                     return [item.decode() if isinstance(item, bytes) else item for item in value]
@@ -110,46 +111,49 @@ class Graph:
     Raises
     ------
     ModelError
-        A tensor is read that nothing gives, two nodes give the same one, or nodes go round in a circle.
+        A tensor is read that nothing gives, two nodes give the same one, nodes go round in a circle, or sizes are wrong.
     """
 
     def __init__(self, model: ModelProto) -> None:
+        check_model(model)
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
         self.frame = onnx_parts.frame_of(model)
-        if model.graph.sparse_initializer:
-            raise ModelError("The graph has sparse weights, which are not read: export it with dense ones.")
         top = GraphProto(node=model.graph.node)
         _give_every_step(top)
-        name_apart(top, Counter(all_given(top)), set())
+        outer = [own.name for own in model.graph.initializer]
+        outer += [info.name for info in model.graph.input if info.name not in outer]
+        name_apart(top, Counter([*all_given(top), *outer]), {*outer, *given(top)})
         # An initializer may be an input too, whose default it is. Those inside of nodes serve as well outside.
-        self.weights = {tensor.name: tensor for tensor in (*model.graph.initializer, *taken_out(top))}
+        weights = [*model.graph.initializer, *taken_out(top)]
+        self.weights = {tensor.name: tensor for tensor in weights}
         self.inputs = tuple(info for info in model.graph.input if info.name not in self.weights)
-        self.outputs = tuple(info.name for info in model.graph.output)
-        self._refuse_twice(top)
+        self.outputs = tuple(dict.fromkeys(info.name for info in model.graph.output))
+        self._refuse_twice(top, [tensor.name for tensor in weights])
         self._ordered(top)
         self.nodes = tuple(_named(_walk(top, ())))
         self.producers: Mapping[str, Node] = {tensor: node for node in self.nodes for tensor in node.outputs if tensor}
         self._evaluated: dict[str, np.ndarray] = {}
+        check_sizes([info.name for info in self.inputs], self.shapes)
 
     # What is wrong with it
 
-    def _refuse_twice(self, top: GraphProto) -> None:
-        given = Counter([*(name for node in top.node for name in node.output if name), *self.weights, *(info.name for info in self.inputs)])
-        twice = [name for name, times in given.items() if times > 1]
+    def _refuse_twice(self, top: GraphProto, weights: list[str]) -> None:
+        there = Counter([*(name for node in top.node for name in node.output if name), *weights, *(info.name for info in self.inputs)])
+        twice = [name for name, times in there.items() if times > 1]
         if twice:
             raise ModelError(f"The graph gives {quoted(twice)} more than once, and each tensor can come from one place alone.")
 
     def _ordered(self, top: GraphProto) -> None:
         """Put the nodes in the order in which they can run."""
         there = {*self.weights, *(info.name for info in self.inputs)}
-        given = {name for node in top.node for name in node.output}
+        made = {name for node in top.node for name in node.output}
         waiting, ready = list(top.node), []
         while waiting:
             late = []
             for node in waiting:
                 read = reads(node)
-                lost = sorted(read - there - given)
+                lost = sorted(read - there - made)
                 if lost:
                     raise ModelError(
                         f"The node '{node.name or node.output[0]}' ({node.op_type}) reads {quoted(lost)}, which nothing in the file "
@@ -176,7 +180,8 @@ class Graph:
     @cached_property
     def types(self) -> Mapping[str, int]:
         """The kind of number that each tensor holds (`TensorProto.FLOAT`, ...), where it can be told."""
-        return {name: info.type.tensor_type.elem_type for name, info in self._infos.items() if info.type.tensor_type.elem_type}
+        kinds = {name: info.type.tensor_type.elem_type for name, info in self._infos.items()}
+        return {name: kind for name, kind in kinds.items() if is_kind(kind)}
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int | str | None, ...]]:

@@ -95,9 +95,13 @@ def inputs_of(graph: Graph) -> Inputs:
     taken = {state.input for state in states}
     lengths = next((name for name in names if name not in taken and _takes_lengths(graph, name)), "")
     left = [name for name in names if name not in taken and name != lengths]
-    series = [name for name in left if len(graph.shapes.get(name, (None,) * 3)) > 0]
+    fit = {info.name for info in graph.inputs if info.type.WhichOneof("value") not in ("sequence_type", "map_type")}
+    fit -= {name for name, kind in graph.types.items() if kind == TensorProto.STRING}
+    series = [name for name in left if name in fit and len(graph.shapes.get(name, (None,) * 3)) > 0]
     if not series:
-        raise ModelError(f"None of the graph's inputs ({quoted(names)}) is a sequence: all are states, lengths or single numbers.")
+        raise ModelError(
+            f"None of the graph's inputs ({quoted(names)}) is a sequence: all are states, lengths, single numbers, text or lists."
+        )
     main = series[0]
     is_tokens = graph.types.get(main) in _WHOLE_NUMBERS
     unknown = tuple(name for name in left if name != main)
@@ -107,7 +111,7 @@ def inputs_of(graph: Graph) -> Inputs:
 def _layout_of(graph: Graph, main: str) -> str:
     """The order of an input's axes that the first recurrent operators, loops and convolutions on its way ask for."""
     found: set[str] = set()
-    waiting = [(main, (0, 1, 2))]  # a tensor, and which axis of the input each of its own is
+    waiting: list[tuple[str, tuple[int, ...]]] = [(main, (0, 1, 2))]  # a tensor, and which axis of the input each of its own is
     for tensor, axes in waiting:
         for node in graph.readers(tensor):
             order = _order_for(graph, node, tensor)

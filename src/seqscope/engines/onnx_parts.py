@@ -41,8 +41,9 @@ def part(graph: Graph, known: Collection[str], wanted: Sequence[str], *, shared:
     for node in chosen:
         inner = [tensor for tensor, (name, owner) in tops.items() if owner is node and name != tensor]
         protos.append(_handing_out(graph, node, inner) if inner else node.proto)
-    infos = [info for info in graph.inputs if info.name in inputs and info.name not in known]
-    infos += [helper.make_tensor_value_info(name, graph.types.get(name, TensorProto.FLOAT), None) for name in known if name in inputs]
+    infos = [info for info in graph.inputs if info.name in inputs]  # with the sizes that the file declares, which may be all it takes
+    given = [name for name in known if name in inputs and name not in {info.name for info in infos}]
+    infos += [helper.make_tensor_value_info(name, graph.types.get(name, TensorProto.FLOAT), None) for name in given]
     held = {name: graph.weights[name] for name in graph.weights if name in weights}
     return model_of(graph, protos, infos, [name for name, _ in tops.values()], held, graph.large if shared is None else shared)
 

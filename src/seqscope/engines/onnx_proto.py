@@ -12,9 +12,9 @@ from seqscope.errors import ModelError
 
 
 def shape_of(info: ValueInfoProto) -> tuple[int | str | None, ...]:
-    """The axes of a tensor as the file declares them: a size, a name, or None."""
+    """The axes of a tensor as the file declares them: a size, a name, or None; some write 0 or -1 for a size that is open."""
     dims = info.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in dims)
+    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in dims)
 
 
 def array_of(tensor: TensorProto) -> np.ndarray:

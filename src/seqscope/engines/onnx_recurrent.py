@@ -14,33 +14,42 @@ from seqscope import cells
 from seqscope.cells import CellWeights
 from seqscope.engines.base import BACKWARD, FORWARD
 
+# Rows whose gates are computed together, so that they stay in the cache.
+_ROWS = 2048
+
 Array = np.ndarray
 States = dict[str, Array]
 
 
-class _InPlace:
+class InPlace:
     """The operations of the equations on arrays, over the memory of their first argument."""
 
     def add_product(self, a: Array, rows: Array, matrix: Array) -> Array:
+        """`a + rows @ matrix`."""
         a += rows @ matrix
         return a
 
     def add_multiple(self, a: Array, b: Array, c: Array) -> Array:
+        """`a + b * c`."""
         a += b * c
         return a
 
     def affine(self, rows: Array, matrix: Array, bias: Array) -> Array:
+        """`rows @ matrix + bias`."""
         product = np.asarray(rows @ matrix)
         product += bias
         return product
 
     def mixed(self, a: Array, b: Array, share: Array) -> Array:
+        """`a + share * (b - a)`."""
         return np.asarray(a + share * (b - a))
 
     def apply(self, function: str | cells.Elementwise, a: Array) -> Array:
+        """An elementwise function into new memory."""
         return np.asarray(cells.NUMPY.apply(function, a))
 
     def bent(self, function: str | cells.Elementwise, a: Array) -> Array:
+        """The same in place."""
         if function == "tanh":
             np.tanh(a, out=a)
         elif function == "sigmoid":  # as `cells` has it: never overflows
@@ -54,7 +63,7 @@ class _InPlace:
         return a
 
 
-_OPS: cells.Ops = _InPlace()
+IN_PLACE: cells.Ops = InPlace()
 
 
 def replay(
@@ -67,6 +76,7 @@ def replay(
     sequence_lens: Array | None = None,
     Y: Array | None = None,
     layout: int = 0,
+    ops: cells.Ops = IN_PLACE,
 ) -> dict[str, States]:
     """Every state of an LSTM, GRU or RNN node at every step.
 
@@ -81,16 +91,23 @@ def replay(
     sequence_lens : int array (sample,), optional
         Where each sequence ends. Default: with X.
     Y : array (time, direction, sample, unit), optional
-        The node's own h. It makes the replay faster, and rounding can't grow from step to step.
+        The node's own h. It makes the replay faster, rounding can't grow from step to step, and the states are compared with it.
     layout : {0, 1}
         With 1 the sample axis comes first, as the operator's attribute has it: X (sample, time, channel), initial_h and initial_c
         (sample, direction, unit), Y (sample, time, direction, unit).
+    ops : Ops
+        What the equations are computed with.
 
     Returns
     -------
     dict of dicts of arrays
         For each direction ("" where there is one) the states by the names of `cells.STATES`, (sample, time, unit), aligned to the
         input's time, NaN past the end of a sequence; and what they were before the first step, "h0" and "c0", (sample, unit).
+
+    Raises
+    ------
+    LayerError
+        They do not make the h that the node gave.
 
     Examples
     --------
@@ -110,7 +127,8 @@ def replay(
         x, h = X, None if Y is None else Y[:, place]
         if backward:
             x, h = turned(x, lengths), None if h is None else turned(h, lengths)
-        states = _by_fastest(weights[place], x, h, state)
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows in the model does so here
+            states = by_loop(weights[place], x, state, ops) if h is None else _checked(weights[place], x, h, state, ops, lengths)
         if backward:
             states = {name: turned(value, lengths) for name, value in states.items()}
         found[way] = {name: _sample_first(value, lengths) for name, value in states.items()}
@@ -124,10 +142,39 @@ def initial_state(weights: CellWeights, n_samples: int, given: Mapping[str, Arra
     return {name: given.get(name, zero) for name, zero in zeros.items()}
 
 
-def _by_fastest(weights: CellWeights, x: Array, h: Array | None, state: Mapping[str, Array]) -> States:
-    """Every state at every step, (time, sample, unit); what overflows in the model does so here."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return by_loop(weights, x, state) if h is None or weights.peepholes is not None else by_product(weights, x, h, state)
+def _checked(weights: CellWeights, x: Array, h: Array, state: Mapping[str, Array], ops: cells.Ops, lengths: Array | None) -> States:
+    """Every state at every step, (time, sample, unit), where h is known: in parts that stay in the cache, each compared with its h.
+
+    Raises
+    ------
+    LayerError
+        The states make another h.
+    """
+    n_steps, n_samples = x.shape[:2]
+    size = max(1, _ROWS // n_samples) if ops is IN_PLACE else n_steps
+    found = {name: np.empty((n_steps, n_samples, weights.n_units), weights.bias.dtype) for name in cells.STATES[weights.kind]} | {"h": h}
+    there = np.isfinite(h) if lengths is None else np.isfinite(h) & ~past_end(n_steps, lengths).T[..., None]
+    off, now = 0.0, dict(state)
+    for start in range(0, n_steps, size):
+        part = slice(start, start + size)
+        run = by_product(weights, x[part], h[part], now, ops) if weights.peepholes is None else by_loop(weights, x[part], now, ops)
+        run["h"] = h[part]
+        off = max(off, _off(weights, run, now, there[part]))
+        for name in found.keys() - {"h"}:
+            found[name][part] = run[name]
+        now = {name: found[name][part][-1] for name in now}
+    dtype = str(h.dtype)
+    cells.refuse_if_off("h", off, cells.TOLERANCES.get(dtype, 1e-5), dtype)
+    return found
+
+
+def _off(weights: CellWeights, states: States, before: Mapping[str, Array], there: Array) -> float:
+    """How far the h that states make is from the node's own."""
+    own = states["h"]
+    off = np.abs(made_from(weights, states, before) - own)
+    off /= np.maximum(1, np.abs(own))
+    most = float(np.max(off, where=there, initial=0.0))
+    return np.inf if np.isnan(most) else most
 
 
 def ways_of(direction: str) -> tuple[str, ...]:
@@ -135,24 +182,24 @@ def ways_of(direction: str) -> tuple[str, ...]:
     return (FORWARD, BACKWARD) if direction == "bidirectional" else ("",)
 
 
-def by_loop(weights: CellWeights, x: Array, state: Mapping[str, Array]) -> States:
+def by_loop(weights: CellWeights, x: Array, state: Mapping[str, Array], ops: cells.Ops = IN_PLACE) -> States:
     """Every state at every step, (time, sample, unit), from x (time, sample, channel): one step after the other."""
-    pre = _projected(weights, x)
+    pre = _projected(weights, x, ops)
     found = {name: np.empty((*x.shape[:2], _size_of(weights, name)), pre.dtype) for name in cells.STATES[weights.kind]}
     now = dict(state)
     for step, at_step in enumerate(pre):
-        everything = cells.step(weights, at_step, now, _OPS)
+        everything = cells.step(weights, at_step, now, ops)
         for name, value in everything.items():
             found[name][step] = value
         now = {name: found[name][step] for name in now}
     return found
 
 
-def by_product(weights: CellWeights, x: Array, h: Array, state: Mapping[str, Array]) -> States:
+def by_product(weights: CellWeights, x: Array, h: Array, state: Mapping[str, Array], ops: cells.Ops = IN_PLACE) -> States:
     """The same where h (time, sample, unit) is known at every step: all gates at once."""
     before = np.concatenate([state["h"][None], h[:-1]])
-    pre = _projected(weights, x).reshape(-1, len(weights.bias))
-    opened = cells.gates(weights, pre, before.reshape(len(pre), -1), _OPS)
+    pre = _projected(weights, x, ops).reshape(-1, len(weights.bias))
+    opened = cells.gates(weights, pre, before.reshape(len(pre), -1), ops)
     gates = {name: value.reshape(*x.shape[:2], -1) for name, value in opened.items()}
     if weights.kind != "lstm":
         return {"h": h} | gates
@@ -178,10 +225,10 @@ def made_from(weights: CellWeights, states: Mapping[str, Array], before: Mapping
     return np.asarray(cells.carried_on(weights, states, {"h": was}, cells.NUMPY)["h"])
 
 
-def _projected(weights: CellWeights, x: Array) -> Array:
+def _projected(weights: CellWeights, x: Array, ops: cells.Ops) -> Array:
     """What the input adds to the gates at all steps, (time, sample, gate x unit)."""
     rows = np.ascontiguousarray(x).reshape(-1, x.shape[-1])
-    return np.asarray(_OPS.affine(rows, weights.input, weights.bias).reshape(*x.shape[:2], -1))
+    return np.asarray(ops.affine(rows, weights.input, weights.bias).reshape(*x.shape[:2], -1))
 
 
 def _size_of(weights: CellWeights, name: str) -> int:

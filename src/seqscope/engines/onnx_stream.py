@@ -16,7 +16,7 @@ from onnx import NodeProto, TensorProto, helper
 from seqscope import cells
 from seqscope.engines.base import Carried, Stepped
 from seqscope.engines.onnx_cells import KINDS as RECURRENT
-from seqscope.engines.onnx_feeding import STEPPED, Passes, rows_at_once, run_batch
+from seqscope.engines.onnx_feeding import STEPPED, Feeding, Passes, rows_at_once, run_batch
 from seqscope.engines.onnx_graph import LOOPS, Graph, Node
 from seqscope.engines.onnx_inputs import State
 from seqscope.engines.onnx_layers import Table
@@ -91,10 +91,10 @@ class OnnxStepper:
 
     def __init__(self, engine: OnnxEngine, sessions: Sessions, capture: Sequence[str], states: Sequence[str]) -> None:
         self._engine, self._own = engine, sessions
-        self._graph, self._kept = stepping(engine.graph, engine.feeding.way, engine.feeding.inputs.carried)
+        self._graph, self._kept = stepping(engine.graph, engine.feeding)
         self._sessions = sessions if self._graph is engine.graph else Sessions(self._graph, providers=sessions.providers)
         self._seen = {name: engine.seen(name) for name in capture}
-        self._states = States(self._graph, Table(self._graph))
+        self._states = engine.states if self._graph is engine.graph else States(self._graph, Table(self._graph))
         self._of_states = {name: self._states.seen(name) for name in states}
         self.dtype = str(engine.dtype)
 
@@ -188,7 +188,7 @@ class _StepRunner:
 # The graph of a step
 
 
-def stepping(graph: Graph, way: str, carried: Sequence[State]) -> tuple[Graph, tuple[Kept, ...]]:
+def stepping(graph: Graph, feeding: Feeding) -> tuple[Graph, tuple[Kept, ...]]:
     """A graph that takes a step, and what it carries.
 
     Raises
@@ -196,8 +196,9 @@ def stepping(graph: Graph, way: str, carried: Sequence[State]) -> tuple[Graph, t
     UnsupportedError
         As `OnnxStepper`.
     """
-    if way == STEPPED:
-        return graph, tuple(_of_input(state) for state in carried)
+    if feeding.way == STEPPED:
+        return graph, tuple(_of_input(state) for state in feeding.inputs.carried)
+    graph = _opened(graph, feeding.inputs.main)
     kept: list[Kept] = []
     protos: list[NodeProto] = []
     for node in (node for node in graph.nodes if not node.around):
@@ -216,6 +217,17 @@ def stepping(graph: Graph, way: str, carried: Sequence[State]) -> tuple[Graph, t
     outputs = [*graph.outputs, *(one.output for one in kept)]
     made_graph = Graph(model_of(graph, protos, [*graph.inputs, *infos], outputs, graph.weights))
     return made_graph, tuple(kept)
+
+
+def _opened(graph: Graph, main: str) -> Graph:
+    """A graph whose input takes any number of steps: the file may fix it, where what reads it does not."""
+    if sum(isinstance(size, int) for size in graph.shapes.get(main, ())) < 2:
+        return graph
+    infos = [info for info in graph.inputs if info.name != main]
+    rank = len(graph.shapes[main])
+    infos.append(helper.make_tensor_value_info(main, graph.types[main], [None] * rank))
+    nodes = [node.proto for node in graph.nodes if not node.around]
+    return Graph(model_of(graph, nodes, infos, graph.outputs, graph.weights))
 
 
 # What stands behind the name of a tensor of the kind that is carried.

@@ -110,7 +110,7 @@ def _labelled(found: Found, chosen: Chosen, variables: dict[str, Variable], valu
             return found
         known |= {"outputs": outputs} if outputs else {}
     else:
-        labels = _words(values[name]) if isinstance(values[name], list | np.str_ | str) else np.asarray(values[name])
+        labels = _words(values[name]) if isinstance(values[name], list | np.str_ | str) else _whole(np.asarray(values[name]))
     if labels is None:
         labels = np.zeros((0, 0))  # cells of something else: no labels
     return Found(found.data, with_labels(known, labels, name, n_samples, said=said))
@@ -120,6 +120,12 @@ def _words(cells: Any) -> np.ndarray | None:
     """The texts of a cell array, or the rows of a char matrix."""
     cells = [cells] if isinstance(cells, str) else cells
     return np.array([str(cell) for cell in cells]) if all(isinstance(cell, str) for cell in cells) else None
+
+
+def _whole(numbers: np.ndarray) -> np.ndarray:
+    """Numbers as MATLAB has them, all of them doubles: whole ones are numbers of classes, 3 and not 3.0."""
+    is_whole = numbers.dtype.kind == "f" and bool((np.abs(numbers) < 2**31).all() and (numbers == np.floor(numbers)).all())
+    return numbers.astype(np.int64) if is_whole else numbers
 
 
 def _through_matio(path: Path, variable: Variable, *, said: bool) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

@@ -43,7 +43,10 @@ def variables(path: Path) -> list[Variable]:
         order = {b"IM": "<", b"MI": ">"}.get(header[126:128])
         if order is None:
             raise DataError("its header ends without the order of its bytes: it is cut short, or was changed")
-        return list(_variables(file, order, path.stat().st_size))
+        try:
+            return list(_variables(file, order, path.stat().st_size))
+        except (struct.error, zlib.error, IndexError) as error:
+            raise DataError(f"it is damaged: what a variable begins with makes no sense ({error})") from error
 
 
 def read(path: Path, wanted: list[Variable]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from seqscope import labelled, ram
-from seqscope.errors import DataError, nearest, quoted, require
+from seqscope.errors import DataError, nearest, quoted, require, warn
 from seqscope.files.found import Found, Options
 
 LONG, WIDE = "long", "wide"
@@ -45,7 +45,18 @@ def read_csv(path: Path, asked: Options) -> Found:
         raise DataError(f"its rows have different numbers of cells: {str(error).rsplit(': ', maxsplit=1)[-1].strip()}") from error
     if has_names and not _is_wide(frame, asked):
         _check_rows(frame, path, between)
+    if has_names and not cells[0].strip():
+        frame = _without_row_numbers(frame)
     return from_table(frame, asked, has_names=has_names)
+
+
+def _without_row_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Leave a first column without a name out where it counts the rows, from 1 as R's write.csv does or from 0 as pandas does."""
+    numbers = frame.iloc[:, 0].to_numpy()
+    if not len(frame) or frame.shape[1] < 2 or not any(np.array_equal(numbers, first + np.arange(len(frame))) for first in (0, 1)):
+        return frame
+    warn("The first column has no name and counts the rows: it is left out (in R, write.csv(..., row.names = FALSE) writes none).")
+    return frame.iloc[:, 1:]
 
 
 def read_parquet(path: Path, asked: Options) -> Found:
@@ -73,7 +84,10 @@ def from_table(frame: pd.DataFrame, asked: Options, *, has_names: bool = True) -
     if asked.layout not in (None, LONG, WIDE):
         raise DataError(f"the layout {asked.layout!r} is not one of a table: {_HOW}")
     if asked.layout is None and not has_names and frame.shape[1] > 1:
-        raise DataError(f"it has no line of names: {_HOW}; columns are then named by their position, such as label=0 for the first")
+        raise DataError(
+            f"it has no line of names: write one in front, or {_HOW}; columns are then named by their position, such as label=0 for the "
+            "first"
+        )
     return _from_wide(frame, asked, has_names=has_names) if _is_wide(frame, asked) else _from_long(frame, asked)
 
 

@@ -36,7 +36,10 @@ def maximize(specimen: Specimen, target: Any, like: Any, asked: Asked, names: Se
     UnsupportedError, LayerError, DataError, ModelError
     """
     if not isinstance(specimen.engine, HasGradients):
-        raise UnsupportedError(f"maximize needs derivatives, and {specimen.engine.framework} models have none here.")
+        raise UnsupportedError(
+            f"maximize needs derivatives, and {specimen.engine.framework} models have none here: open the network that this one was "
+            "exported from, or see the real windows that drive a unit most, with seqscope.units.top_windows."
+        )
     sequences, feed, n_steps = _stage(specimen, like, asked.length)
     if specimen.engine.in_training:
         warn(f"Found in training mode, set aside for this call: {quoted(specimen.engine.in_training, most=6)}.")
