@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
+import story_files
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -24,14 +26,17 @@ class TakesLengths(torch.nn.Module):
 
 def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    story_files.write_network(tmp_path / "vowels.onnx")
+    story_files.write_data(tmp_path / "vowels.mat")
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     names = {"model": TakesLengths()}
     for block in blocks:
         exec(block, names)
         if "call=" in block:
             assert names["scope"].predict(names["X"][:3]).sizes == {"sample": 3, "output": 4}
     assert names["hidden"].sizes == {"time": 19, "unit": 100}
+    assert names["hidden_of_file"].sizes == {"sample": 370, "time": 29, "unit": 100}
     assert names["everything"].sizes == {"sample": 370, "time": 29, "unit": 100}
     assert names["probability"].sizes == {"sample": 370, "output": 9}
     assert names["states"].c.sizes == names["memory"].written.sizes == {"sample": 370, "time": 29, "unit": 100}

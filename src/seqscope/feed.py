@@ -77,7 +77,8 @@ class Feed:
             The model could not run on the batch for another reason.
         """
         lengths = np.full(values.shape[0], values.shape[1], np.int64) if own_lengths is None else own_lengths
-        more: dict[str, Any] = {"instead": instead, "padded": own_lengths is not None, "logits": logits, "target": target} | self._holding
+        more: dict[str, Any] = {"instead": instead, "padded": own_lengths is not None, "logits": logits, "target": target}
+        more |= {"sample_axis": self.sample_axis} | self._holding
         with self._explaining(values):
             return self.engine.forward(layouts.to_model(values, self.layout), lengths, capture, **more)
 
@@ -100,6 +101,11 @@ class Feed:
         if layer is not None:
             return found
         return dataclasses.replace(found, gradients={"": [layouts.from_model(found.gradients[""][0], self.layout)]})
+
+    @property
+    def sample_axis(self) -> int:
+        """The axis of a batch, as the model takes it, that is the samples'."""
+        return self.layout.index("N")
 
     @property
     def _holding(self) -> dict[str, Any]:

@@ -89,7 +89,8 @@ class Probe:
         capture = list(dict.fromkeys(layer_of(place) for place in places.values()))
         lengths = np.full(len(values), self.n_steps, np.int64)
         with state_kept(), np.errstate(all="ignore"):
-            forward = feed.engine.forward(layouts.to_model(values, feed.layout), lengths, capture, instead=instead)
+            batch = layouts.to_model(values, feed.layout)
+            forward = feed.engine.forward(batch, lengths, capture, instead=instead, sample_axis=feed.sample_axis)
         if forward.drew_noise:
             raise ModelError("The model draws random numbers, so that no two passes are alike.")
         return {name: _value(forward.captured.get(place), self.readings[name], len(values)) for name, place in places.items()}

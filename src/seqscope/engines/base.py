@@ -149,6 +149,7 @@ class Engine(Protocol):
         *,
         instead: Mapping[str, StandIn] | None = None,
         padded: bool = False,
+        sample_axis: int = 0,
         logits: bool = False,
         target: Callable[[Any], Any] | None = None,
         held: Held = NOTHING_HELD,
@@ -169,6 +170,8 @@ class Engine(Protocol):
         padded : bool
             Whether sequences end before the batch does. An engine that can takes each one's own last step for that of a recurrent
             layer; whether the rest of the model bears padding is for the caller to find out.
+        sample_axis : int
+            The axis of the batch that is the samples', for models that take so many at a time.
         held : dict of Hold, optional
             Units that are held in this pass, by layer, where the engine can (`HasHolds`).
 

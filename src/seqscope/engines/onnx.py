@@ -150,6 +150,7 @@ class OnnxEngine:
         *,
         instead: Mapping[str, StandIn] | None = None,
         padded: bool = False,
+        sample_axis: int = 0,
         logits: bool = False,
         target: Callable[[Any], Any] | None = None,
         held: Held = NOTHING_HELD,
@@ -158,7 +159,9 @@ class OnnxEngine:
         if held:
             raise UnsupportedError("Units of an ONNX model can't be held: its graph computes them where nothing can be put in.")
         seen = {name: self.seen(name) for name in capture}
-        runner = Runner(self, tuple(tensor for one in seen.values() for tensor in one.tensors), instead or {}, lengths, logits=logits)
+        runner = Runner(
+            self, tuple(tensor for one in seen.values() for tensor in one.tensors), instead or {}, (lengths, sample_axis), logits=logits
+        )
         output = self.fed(runner, batch, lengths)
         captured: dict[str, list[np.ndarray]] = {}
         for name, one in seen.items():
@@ -291,14 +294,25 @@ class Runner:
 
     `model(batch)` runs it on sequences; `model(batch, name=value)` with values of further inputs, arrays or numbers. It gives the output,
     or a tuple of the outputs where there are several.
+
+    Parameters
+    ----------
+    samples : pair of int array (sample,) and int
+        The length of each sequence, and the axis of the samples.
     """
 
     def __init__(
-        self, engine: OnnxEngine, tensors: tuple[str, ...], instead: Mapping[str, StandIn], lengths: np.ndarray, *, logits: bool
+        self,
+        engine: OnnxEngine,
+        tensors: tuple[str, ...],
+        instead: Mapping[str, StandIn],
+        samples: tuple[np.ndarray, int],
+        *,
+        logits: bool,
     ) -> None:
         self.passes = Passes()
         self.through = ""
-        self._engine, self._instead, self._lengths = engine, instead, lengths
+        self._engine, self._instead, (self._lengths, self._sample_axis) = engine, instead, samples
         self._last = engine.last if logits else None
         carried = tuple(state.output for state in engine.feeding.inputs.carried)
         ends = () if self._last is None else (self._last.input(0), self._last.value)
@@ -308,7 +322,7 @@ class Runner:
         """Run sequences, in the model's layout."""
         engine = self._engine
         array = np.asarray(batch)
-        passes = run_batch(engine.graph, engine.feeding, array, self._lengths, more, self._run)
+        passes = run_batch(engine.graph, engine.feeding, array, self._lengths, more, self._run, sample_axis=self._sample_axis)
         self.passes.add(passes)
         values = tuple(engine.output(tensor, self.passes) for tensor in engine.outputs)
         return values if len(values) > 1 else values[0]

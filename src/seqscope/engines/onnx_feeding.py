@@ -109,10 +109,16 @@ def one_by_one(feeding: Feeding) -> Feeding:
     return replace(feeding, rows={axis: size or 1 for axis, size in feeding.rows.items()})
 
 
-def rows_at_once(feeding: Feeding, batch: np.ndarray, n_samples: int) -> int:
+def rows_at_once(feeding: Feeding, batch: np.ndarray, n_samples: int, sample_axis: int = 0) -> int:
     """How many samples the graph takes at once."""
-    axis = next((axis for axis in feeding.rows if axis < batch.ndim and batch.shape[axis] == n_samples), 0)
-    return 1 if feeding.way == ALONE else feeding.rows.get(axis) or n_samples
+    return 1 if feeding.way == ALONE else feeding.rows.get(_sample_axis(feeding, batch, n_samples, sample_axis)) or n_samples
+
+
+def _sample_axis(feeding: Feeding, batch: np.ndarray, n_samples: int, said: int) -> int:
+    """The axis of a batch that is the samples': as said, where a function that feeds the model has not turned it."""
+    if said < batch.ndim and batch.shape[said] == n_samples:
+        return said
+    return next((axis for axis in feeding.rows if axis < batch.ndim and batch.shape[axis] == n_samples), 0)
 
 
 @dataclass
@@ -140,7 +146,9 @@ class Passes:
         self.n_rows = other.n_rows
 
 
-def run_batch(graph: Graph, feeding: Feeding, batch: np.ndarray, lengths: np.ndarray, more: Mapping[str, Any], run: Run) -> Passes:
+def run_batch(
+    graph: Graph, feeding: Feeding, batch: np.ndarray, lengths: np.ndarray, more: Mapping[str, Any], run: Run, *, sample_axis: int = 0
+) -> Passes:
     """Run a batch, in the model's layout.
 
     Parameters
@@ -157,8 +165,8 @@ def run_batch(graph: Graph, feeding: Feeding, batch: np.ndarray, lengths: np.nda
     """
     known = _known(graph, feeding.inputs, more)
     n_samples = len(lengths)
-    axis = next((axis for axis in feeding.rows if axis < batch.ndim and batch.shape[axis] == n_samples), 0)
-    n_rows = rows_at_once(feeding, batch, n_samples)
+    axis = _sample_axis(feeding, batch, n_samples, sample_axis)
+    n_rows = rows_at_once(feeding, batch, n_samples, sample_axis)
     passes = Passes(n_rows=n_rows if feeding.way == ALONE or feeding.rows.get(axis) else None)
     for first in range(0, n_samples, n_rows):
         places = np.minimum(np.arange(first, first + n_rows), n_samples - 1)  # the last part filled up with the last sample

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx.inliner
 import onnxruntime
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from seqscope.engines import onnx_parts
 from seqscope.engines.onnx_cells import KINDS as RECURRENT
@@ -28,6 +28,8 @@ _SAMPLES = "samples of seqscope"
 LOOPS = ("Loop", "Scan")
 # What gives the shape of what comes in and nothing of its values.
 _SHAPE_ALONE = ("Shape", "Size")
+# What takes the shape of what it gives from its further inputs.
+_SHAPED = ("ConstantOfShape", "Expand", "Pad", "Reshape", "Slice", "Squeeze", "Tile", "Unsqueeze")
 # What draws random numbers.
 DRAWS = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli")
 # Weights of so many numbers and more are handed to every session as they lie in memory, instead of being copied into each.
@@ -193,11 +195,8 @@ class Graph:
 
     @cached_property
     def _infos(self) -> Mapping[str, ValueInfoProto]:
-        whole = onnx_parts.model_of(
-            self, [node.proto for node in self.nodes if not node.around], self.inputs, self.outputs, self.weights, self.large
-        )
         try:
-            inferred = onnx.shape_inference.infer_shapes(whole)
+            inferred = onnx.shape_inference.infer_shapes(self._whole(self.inputs))
         except Exception:  # an operator that onnx does not know, say: the kinds that the file tells are all there is
             inferred = whole
         infos = {info.name: info for info in all_infos(inferred.graph)}
@@ -252,17 +251,42 @@ class Graph:
         kind = self.types.get(tensor)
         return np.ascontiguousarray(array, None if kind is None else helper.tensor_dtype_to_np_dtype(kind))
 
+    def _whole(self, inputs: Iterable[ValueInfoProto]) -> ModelProto:
+        """A model that shapes can be told of: what they are taken from is computed, and nothing gives what is among the inputs."""
+        inputs = list(inputs)
+        there = {info.name for info in inputs} | self._shapes_given.keys()
+        protos = [node.proto for node in self.nodes if not node.around and not there & set(node.outputs)]
+        return onnx_parts.model_of(self, protos, inputs, self.outputs, self.weights | self._shapes_given, self.large)
+
+    @cached_property
+    def _shapes_given(self) -> dict[str, TensorProto]:
+        """The shapes and widths that nodes make of constants, computed: inference of shapes does not follow how."""
+        read = {name for node in self.nodes if not node.around and node.op in _SHAPED for name in node.inputs[len(node.inputs) > 1 :]}
+        made = [name for name in sorted(read & self.constants) if name in self.producers and not self.around(name)]
+        try:
+            return {name: numpy_helper.from_array(self.constant(name), name) for name in made if self.producers[name].op != "Constant"}
+        except Exception:  # an operator that can't run: what is wrong is said where the graph is to run
+            return {}
+
     def sample_axes(self, axes: Mapping[str, int]) -> Mapping[str, int]:
-        """Which axis of each tensor is the samples', where those of the inputs are named and the sizes that follow can be told."""
-        infos = []
+        """Which axis of each tensor is the samples', where those of some are named and the sizes that follow can be told.
+
+        Parameters
+        ----------
+        axes : dict of int
+            For inputs, and for tensors that nodes give whose number of axes is known.
+        """
+        made = [name for name in axes if name in self.producers and name in self.shapes]
+        infos = [helper.make_tensor_value_info(name, self.types.get(name, TensorProto.FLOAT), list(self.shapes[name])) for name in made]
+        for info in infos:
+            info.type.tensor_type.shape.dim[axes[info.name]].dim_param = _SAMPLES
         for info in self.inputs:
             named = ValueInfoProto.FromString(info.SerializeToString())
             if info.name in axes:
                 named.type.tensor_type.shape.dim[axes[info.name]].dim_param = _SAMPLES
             infos.append(named)
-        nodes = [node.proto for node in self.nodes if not node.around]
         try:
-            inferred = onnx.shape_inference.infer_shapes(onnx_parts.model_of(self, nodes, infos, self.outputs, self.weights, self.large))
+            inferred = onnx.shape_inference.infer_shapes(self._whole(infos))
         except Exception:  # the file has its number of samples built in
             return {}
         shapes = {info.name: shape_of(info) for info in all_infos(inferred.graph)}

@@ -157,6 +157,7 @@ class TorchEngine:
         *,
         instead: Mapping[str, StandIn] | None = None,
         padded: bool = False,
+        sample_axis: int = 0,
         logits: bool = False,
         target: Callable[[Any], Any] | None = None,
         held: Held = NOTHING_HELD,

@@ -250,21 +250,22 @@ class ExportEngine:
         *,
         instead: Mapping[str, StandIn] | None = None,
         padded: bool = False,
+        sample_axis: int = 0,
         logits: bool = False,
         target: Callable[[Any], Any] | None = None,
         held: Held = NOTHING_HELD,
     ) -> Forward:
         """Run the program once, without gradients (see `engines.base.Engine.forward`)."""
-        axis, chunks = self._chunks(batch, len(lengths))
+        axis, chunks = self._chunks(batch, len(lengths), sample_axis)
         runs = []
         for rows in chunks:
             here = {name: of_rows(stand_in, rows, len(lengths)) for name, stand_in in (instead or {}).items()}
             runs.append((rows, self._once(batch.take(rows, axis), lengths[rows], capture, here, logits=logits, target=target)))
         return runs[0][1] if len(chunks[0]) == len(lengths) else joined(runs, len(lengths))
 
-    def _chunks(self, batch: np.ndarray, n_rows: int) -> tuple[int, list[np.ndarray]]:
+    def _chunks(self, batch: np.ndarray, n_rows: int, axis: int = 0) -> tuple[int, list[np.ndarray]]:
         """The axis of a batch that is the samples', and those of each run: all, or as many as the program is fixed to."""
-        axis = 0 if len(batch) == n_rows else 1
+        axis = axis if batch.shape[axis] == n_rows else 1 - axis
         size = self._sizes[axis] if axis < len(self._sizes) else None
         if size is None or size == n_rows:
             return axis, [np.arange(n_rows)]

@@ -120,6 +120,7 @@ class ScriptEngine:
         *,
         instead: Mapping[str, StandIn] | None = None,
         padded: bool = False,
+        sample_axis: int = 0,
         logits: bool = False,
         target: Callable[[Any], Any] | None = None,
         held: Held = NOTHING_HELD,
