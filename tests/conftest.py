@@ -24,11 +24,12 @@ hypothesis.settings.load_profile("seqscope")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keras' backends run in processes of their own: begun first and waited for last, so that both cores have work."""
-    waiting = [item for item in items if item.path.name == "test_backends.py"]
-    items[:] = [item for item in items if item not in waiting] + waiting
-    if waiting and not config.option.collectonly:
-        waiting[0].module.begin(Path(tempfile.mkdtemp(prefix="backends-")))
+    """Keras' backends and Keras 2 run in processes of their own: begun first and waited for last, so that both cores have work."""
+    last = {name: place for place, name in enumerate(("test_keras_legacy.py", "test_backends.py"))}
+    items.sort(key=lambda item: last.get(item.path.name, -1))  # the order of the others stays
+    modules = {item.path.name: item.module for item in items if item.path.name in last}
+    for module in () if config.option.collectonly else modules.values():
+        module.begin(Path(tempfile.mkdtemp(prefix="seqscope-")))
 
 
 class Reader(nn.Module):

@@ -1,5 +1,6 @@
 """Files of Keras 2: what Keras 3 makes of them computes what Keras 2 (tf_keras) computed, and what can't be is told in a sentence."""
 
+import atexit
 import base64
 import contextlib
 import importlib.util
@@ -24,18 +25,29 @@ from keras import layers as kl  # noqa: E402
 TESTS = Path(__file__).parent.parent
 
 
+# What was begun: a process that saves networks with Keras 2, where it writes them, and what it says.
+begun: list[tuple[subprocess.Popen, Path, Path]] = []
+MISSING = [name for name in ("tensorflow", "tf_keras") if importlib.util.find_spec(name) is None]
+
+
+def begin(folder):
+    """Let Keras 2 save its networks while this process goes through the other tests (see conftest.py)."""
+    if not MISSING:
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, str(TESTS / "keras2_nets.py"), str(folder)]
+        with (folder / "said.txt").open("w") as said:
+            process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+        begun.append((process, folder, folder / "said.txt"))
+        atexit.register(process.kill)
+
+
 @pytest.fixture(scope="module")
-def nets(tmp_path_factory):
+def nets():
     """A folder with networks that Keras 2 saved, each with data and what Keras 2 computes of it."""
-    missing = [name for name in ("tensorflow", "tf_keras") if importlib.util.find_spec(name) is None]
-    if missing:
-        pytest.skip(f"the reference is tf_keras, and {missing[0]} is not installed")
-    folder = tmp_path_factory.mktemp("keras2")
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [sys.executable, str(TESTS / "keras2_nets.py"), str(folder)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    if MISSING:
+        pytest.skip(f"the reference is tf_keras, and {MISSING[0]} is not installed")
+    ((process, folder, said),) = begun
+    assert process.wait() == 0, said.read_text()[-3000:]
     return folder
 
 
