@@ -45,14 +45,14 @@ def write_network(path: Path, *, opset: int = 14, n_batch: int | str = "N") -> P
     return path
 
 
-def write_data(path: Path, part: str = "test") -> Path:
+def write_data(path: Path, places: slice = slice(None)) -> Path:
     """`datasets.japanese_vowels` as the cell array XTest of 370 x 1 and the numbers of the speakers, YTest."""
-    X, y = sq.datasets.japanese_vowels(part)
+    X, y = sq.datasets.japanese_vowels("test")
+    X, y = X[places], y[places]
     cells = np.empty((len(X), 1), object)
     for place, sequence in enumerate(X):
         cells[place, 0] = sequence.values.T.astype(np.float64)
-    which = part.capitalize()
-    scipy.io.savemat(path, {f"X{which}": cells, f"Y{which}": np.asarray(y).astype(np.float64)[:, None]}, do_compression=True)
+    scipy.io.savemat(path, {"XTest": cells, "YTest": np.asarray(y).astype(np.float64)[:, None]}, do_compression=True)
     return path
 
 

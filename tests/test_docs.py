@@ -12,6 +12,7 @@ import onnx
 import pytest
 import xarray as xr
 
+import onnx_nets
 import seqscope as sq
 import story_files
 from seqscope.cli import main
@@ -101,6 +102,7 @@ def test_the_methods_that_the_page_on_onnx_names_are_those_that_are_refused(fold
 @pytest.mark.filterwarnings("ignore:.*repaired for Keras 3")  # a notice, see above
 @pytest.mark.parametrize("page", [page.name for page in PAGES])
 def test_every_command_of_a_page_runs(folder, monkeypatch, capfd, page):
+    story_files.write_data(folder / "vowels.mat", slice(None, None, 10))  # fewer, for what is drawn of all of them
     commands = [line for block in blocks(page, "") for line in block.splitlines() if line.startswith("seqscope ")]
     assert commands or page == "onnx.md"
     for command in commands:
@@ -139,3 +141,10 @@ def test_a_network_out_of_matlab_shows_what_the_same_network_shows_in_torch(fold
     axes = sq.plot.heatmap(hidden[0].isel(unit=slice(10)), title="LSTM Activations")
     drawn = np.ma.filled(axes.images[0].get_array() if axes.images else axes.collections[0].get_array(), np.nan).reshape(10, -1)
     np.testing.assert_allclose(drawn[:, :19], torch_scope.activations(X[0], "lstm").transpose("unit", "time")[:10], atol=1e-5)
+
+
+def test_a_file_that_fixes_the_number_of_steps_takes_that_number_alone():
+    scope = sq.Scope(onnx_nets.recurrent_net(n_time=12, n_batch=1).model)
+    assert scope.predict(np.zeros((12, 2, 3))).sizes == {"sample": 2, "output": 4}
+    with pytest.raises(sq.errors.ModelError, match="fixes the number of steps at 12, and a sequence has 7: give sequences of 12 steps"):
+        scope.predict([np.zeros((12, 3)), np.zeros((7, 3))])

@@ -232,7 +232,7 @@ def test_one_target_for_all(target):
         (3, "There is no output 3: the model has 3, at positions 0 to 2, named 'a', 'b', 'c'"),
         (-1, "There is no output -1"),
         ("d", "There is no output named 'd'"),
-        (1.0, "There is no output named 1.0"),
+        (1.0, r"There is no output named 1.0: a position is a whole number, 1 \(in R 1L\)"),
         ([0, 1], "2 targets were given for 4 sequences"),
         (range(3), "3 targets were given for 4 sequences"),
         (np.array([[0, 1]]), r"The targets have shape \(1, 2\): expected one for all sequences, or \(sample\)"),

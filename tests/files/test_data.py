@@ -270,3 +270,17 @@ def test_options_that_do_not_fit_the_file(tmp_path, monkeypatch, name, options, 
     (tmp_path / "a.npz").write_bytes(NPZ)
     with pytest.raises(errors.DataError, match=message):
         sq.read(name, **options)
+
+
+def test_a_command_names_one_array_of_a_file_behind_a_colon(tmp_path):
+    """As a workspace of MATLAB has them: parts of the data set, and whatever else there was."""
+    parts = {"XTrain": np.zeros((3, 4, 2)), "XTest": np.ones((2, 4, 2)), "YTest": np.array([5, 6]), "rate": np.array(0.1)}
+    np.savez(tmp_path / "all.npz", **parts)
+    with pytest.raises(errors.DataError, match=r"it holds 'XTest', 'XTrain': say which"):
+        files.read_data(str(tmp_path / "all.npz"))
+    X = files.read_data(f"{tmp_path / 'all.npz'}:XTest")
+    assert (len(X), X.labels.tolist()) == (2, [5, 6])
+    with pytest.raises(errors.DataError, match=r"it holds no 'XTets' \(x=\): the nearest are 'XTest'"):
+        files.read_data(f"{tmp_path / 'all.npz'}:XTets")
+    np.save(tmp_path / "one:two.npy", parts["XTest"])
+    assert files.read_data(str(tmp_path / "one:two.npy")).shape == (2, 4, 2)

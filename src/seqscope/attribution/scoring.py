@@ -74,6 +74,8 @@ class Outputs:
             raise DataError(f"There is no output {int(name)}: the model has {self.size}, at positions 0 to {self.size - 1}{named}.")
         if self.names is not None and name in self.names:
             return self.names.index(name)
+        if isinstance(name, float) and name.is_integer():  # R's numbers are, unless they end in L
+            raise DataError(f"There is no output named {name!r}: a position is a whole number, {int(name)} (in R {int(name)}L).")
         if self.names is None:
             raise DataError(f"There is no output named {name!r}: the outputs have no names (Scope(model, outputs=[...]) gives them some).")
         raise DataError(f"There is no output named {name!r}: {nearest(str(name), map(str, self.names))}.")

@@ -7,7 +7,10 @@ from typing import Annotated
 
 import typer
 
-DATA_HELP = "A data set (japanese_vowels, japanese_vowels:train), or a file: .npz, .npy, .csv, .parquet, .mat, .ts, .nc, .zarr, .wav."
+DATA_HELP = (
+    "A data set (japanese_vowels, japanese_vowels:train), or a file: .npz, .npy, .csv, .parquet, .mat, .ts, .nc, .zarr, .wav; of one that "
+    "holds several arrays all.mat:XTest."
+)
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP, show_default=False)]
 LayerOption = Annotated[

@@ -159,6 +159,11 @@ def read(
 def read_data(source: str) -> Any:
     """Read what a command was given as DATA: a data set's name, or a file of any kind that `read` knows.
 
+    Parameters
+    ----------
+    source : str
+        Of a file that holds several arrays, one is named behind a colon: "all.mat:XTest".
+
     Returns
     -------
     Sequences, or an array in the model's own layout
@@ -175,6 +180,9 @@ def read_data(source: str) -> Any:
     """
     if source.partition(":")[0] in _DATA_SETS:
         return _data_set(source)
+    file, _, name = source.rpartition(":")
+    if name and Path(file).is_file() and not Path(source).exists():
+        return _read(Path(file), Options(x=name), sequences=False)
     return _read(Path(source), Options(), sequences=False)
 
 
