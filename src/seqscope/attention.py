@@ -16,12 +16,11 @@ from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, 
 from seqscope.feed import Feed
 from seqscope.labelled import HEAD, KEY, QUERY, SAMPLE
 from seqscope.layers import Layer
-from seqscope.selection import Request, select
+from seqscope.selection import NEVER_RAN, Request, select
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
 
 AXES = (SAMPLE, HEAD, QUERY, KEY)
-NEVER_RAN = "never ran for this input (a module whose `forward` is called directly is not seen either)"
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ def read_axes(feed: Feed, values: np.ndarray, wanted: Sequence[str]) -> dict[str
         A `Reading` for every value seen, or the error that asking for it would raise.
     """
     probe = _Probe(feed, values, [name for name in wanted if name != OUTPUT_VALUE])
+    refused = probe.refused  # for this input: what never ran may run at another length that is tried below
     known = {name: layer.native_dims for name, layer in feed.engine.by_name.items()} | dict(probe.dims)
     readings: dict[str, Reading | LayerError] = {}
     for address, calls in probe.base.items():
@@ -110,7 +111,7 @@ def read_axes(feed: Feed, values: np.ndarray, wanted: Sequence[str]) -> dict[str
             readings[address] = _by_kind(dims, calls, probe.n_steps) or _with_steps_of_its_own(probe.read(address), dims)
         except LayerError as error:
             readings[address] = error
-    return readings | {name: LayerError(reason) for name, reason in probe.refused.items()}
+    return readings | {name: LayerError(reason) for name, reason in refused.items()}
 
 
 def _by_kind(dims: tuple[str, ...] | None, calls: Sequence[np.ndarray], n_steps: int) -> Reading | None:

@@ -140,8 +140,10 @@ class Fields:
         """Whether each layer, which has as many steps as the input, also has them where the input has them.
 
         That each step answers to its own input step is tried on some of them, which is cheap; the field is only asked for where it
-        does not. Where nothing can be known, the number of steps is believed.
+        does not. Where nothing can be known, the number of steps is believed; and where each step is a run of the model.
         """
+        if getattr(self._feed.engine, "runs_each_step", False):
+            return dict.fromkeys(readings, True)
         fresh = {name: reading for name, reading in readings.items() if self._on_clock.get(name, 0) < min(n_steps, _N_TRIED)}
         if fresh:
             for name in self._answering(n_steps, fresh):

@@ -22,6 +22,9 @@ def layer_of(address: str) -> str:
     return _PLACES.sub("", address)
 
 
+NEVER_RAN = "never ran for this input (a module whose `forward` is called directly is not seen either)"
+
+
 @dataclass(frozen=True)
 class Request:
     """One layer that is wanted.
@@ -51,7 +54,7 @@ class Request:
         found = [address for address in readings if layer_of(address) == self.layer]
         with about_layer(self.layer):
             if not found:
-                raise LayerError("never ran for this input (a module whose `forward` is called directly is not seen either)")
+                raise LayerError(NEVER_RAN)
             if self.place is not None and self.place not in found:
                 raise LayerError(f"gives no '{self.place}': there are {quoted(found)}")
             if self.by_name and self.place is None and len(found) > 1:

@@ -22,7 +22,7 @@ from seqscope.feed import N_TRIED, Feed, Trial, find_feed, trials_for
 from seqscope.intake import as_array
 from seqscope.layers import Layer, Layers, ModelInput
 from seqscope.receptive import Field, Fields, place_steps
-from seqscope.selection import layer_of
+from seqscope.selection import NEVER_RAN, layer_of
 from seqscope.sequences import Sequences
 
 _Made = TypeVar("_Made")
@@ -177,10 +177,10 @@ class Specimen:
             return self.free.readings(_free(feed), sequences, wanted)
         known = {layer_of(address) for address in self._readings}
         fresh = [name for name in wanted if name not in known]
-        if fresh:
-            found = read_axes(feed, next(sequences.batches(N_TRIED)).values, fresh)
-            self._readings = {**self._readings, **found}  # a new dict: another thread may be going through the old one
-        return {address: reading for address, reading in self._readings.items() if layer_of(address) in wanted}
+        found = read_axes(feed, next(sequences.batches(N_TRIED)).values, fresh) if fresh else {}
+        if found:  # a new dict: another thread may be going through the old one; what this data does not reach, other data may
+            self._readings = {**self._readings, **{address: reading for address, reading in found.items() if not _never_ran(reading)}}
+        return {address: reading for address, reading in {**self._readings, **found}.items() if layer_of(address) in wanted}
 
     def place_steps(
         self, feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], found: Mapping[str, Collected]
@@ -278,6 +278,11 @@ def _free(feed: Feed) -> Feed:
     return replace(feed, held=NOTHING_HELD, rows_in_order={}, bears_padding={})
 
 
+def _never_ran(reading: Reading | LayerError | None) -> bool:
+    """Whether a layer was not seen because this data does not reach it."""
+    return isinstance(reading, LayerError) and reading.message.startswith(NEVER_RAN.partition(" (")[0])
+
+
 def _measured(
     layer: Layer,
     readings: Readings,
@@ -290,8 +295,8 @@ def _measured(
     """A layer with what one sample of the example gave; the number of steps is left open where the example is noise."""
     calls = captured.get(layer.name) or next((value for key, value in captured.items() if layer_of(key) == layer.name), None)
     reading = readings.get(layer.name)
-    if calls is None:  # what can't be seen may have run
-        return layer if isinstance(reading, LayerError) else replace(layer, calls=0)
+    if calls is None:  # what can't be seen for another reason may have run
+        return layer if isinstance(reading, LayerError) and not _never_ran(reading) else replace(layer, calls=0)
     if not isinstance(reading, Reading):
         return replace(layer, calls=len(calls))
     value = reading.apply(calls, 1)

@@ -18,6 +18,7 @@ from seqscope.errors import LayerError, UnsupportedError, about_layer, nearest, 
 from seqscope.feed import Feed
 from seqscope.labelled import DIRECTION, PROJECTION, SAMPLE, STATE_NAMES, UNIT, Part, parts_result
 from seqscope.layers import Layer
+from seqscope.selection import NEVER_RAN
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
 
@@ -90,20 +91,23 @@ def pick(readings: Mapping[str, Reading | LayerError], parts: Sequence[str], als
         A layer never ran, or has states that can't be labelled.
     """
     chosen: dict[str, Reading] = {}
-    missing = []
+    missing: dict[str, LayerError] = {}
     for part in parts:
         found = {address: reading for address, reading in readings.items() if address.startswith(f"{part}{STATES}")}
-        for reading in found.values():
-            if isinstance(reading, LayerError):
+        for address, reading in found.items():
+            if isinstance(reading, LayerError) and (by_name or address != f"{part}{STATES}"):  # else it has none, for that reason
                 with about_layer(part):
                     raise reading
         chosen |= {address: reading for address, reading in found.items() if isinstance(reading, Reading)}
-        missing += [] if found else [part]
+        if not any(isinstance(reading, Reading) for reading in found.values()):
+            why = found.get(f"{part}{STATES}")
+            missing[part] = why if isinstance(why, LayerError) else LayerError(NEVER_RAN)
     if missing and (by_name or len(missing) == len(parts)):
-        with about_layer(missing[0]):
-            raise LayerError("never ran for this input (a module whose `forward` is called directly is not seen either)")
+        part, why = next(iter(missing.items()))
+        with about_layer(part):
+            raise why
     if missing:
-        warn(f"Left out, since they never ran for this input: {quoted(missing)}.")
+        warn(f"Left out, since they never ran for this input: {quoted(list(missing))}.")
     others = {name: readings.get(name) for name in also}
     return chosen | {name: reading for name, reading in others.items() if isinstance(reading, Reading)}
 

@@ -38,6 +38,7 @@ Call = Callable[["Runner", np.ndarray, np.ndarray], Any]
 _OVER_BATCHES = ("DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul")
 # What is looked through where it comes last.
 _LAST = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
+_NEVER_RAN = "never ran for this input (inside a branch that was not taken, or a loop that made no step)"
 _BENDS: dict[str, Callable[..., np.ndarray]] = {"Softmax": softmax, "LogSoftmax": log_softmax}
 
 
@@ -103,6 +104,11 @@ class OnnxEngine:
         return tuple(self._table.hints(self.feeding.inputs.main))
 
     @property
+    def runs_each_step(self) -> bool:
+        """Whether the graph takes one step, so that it runs for each."""
+        return self.feeding.way == STEPPED
+
+    @property
     def recurrent_parts(self) -> Mapping[str, tuple[str, ...]]:
         """The recurrent layers (see `engines.base.HasStates`)."""
         return {name: (name,) for name in self.states.names}
@@ -163,13 +169,13 @@ class OnnxEngine:
             self, tuple(tensor for one in seen.values() for tensor in one.tensors), instead or {}, (lengths, sample_axis), logits=logits
         )
         output = self.fed(runner, batch, lengths)
-        captured: dict[str, list[np.ndarray]] = {}
-        for name, one in seen.items():
-            captured |= {f"{name}{behind}": calls for behind, calls in put_together(runner.passes, one, self.feeding.way).items()}
+        found = {name: put_together(runner.passes, one, self.feeding.way) for name, one in seen.items()}
+        captured = {f"{name}{behind}": calls for name, by_place in found.items() for behind, calls in by_place.items()}
+        refused = {name: _NEVER_RAN for name, by_place in found.items() if not by_place}
         dims = {address: dims for address, calls in captured.items() if STATES in address and (dims := _dims_of(address, calls[0]))}
         scores = None if target is None else self._scores(target, output, len(lengths))
         outputs = [self.output(tensor, runner.passes) for tensor in self.outputs]
-        return Forward(outputs[0], len(outputs), captured, self._draws, dims=dims, through=runner.through, scores=scores)
+        return Forward(outputs[0], len(outputs), captured, self._draws, refused, dims, runner.through, scores)
 
     def fed(self, runner: Any, batch: np.ndarray, lengths: np.ndarray) -> Any:
         """What the model gives for a batch, by the function that feeds it."""
@@ -231,8 +237,10 @@ class OnnxEngine:
         n_rows = 1 if feeding.way == ALONE or not fixed else feeding.rows[fixed[0]]
         with_rows = [state for state in feeding.inputs.states if len(state.shape) > 1 and state.shape[-2] == n_rows]
         axes = {state.input: len(state.shape) - 2 for state in with_rows}
-        if feeding.way == ALONE:
-            return self.graph.sample_axes(axes)
+        if feeding.way == ALONE:  # nor does what goes in have a sample axis: recurrent operators put one in
+            top = [node for node in self.graph.nodes if node.op in RECURRENT and not node.around]
+            axes |= {node.input(0): 0 if node.attribute("layout", 0) else 1 for node in top}
+            return self.graph.sample_axes(axes | {node.output(0): 0 if node.attribute("layout", 0) else 2 for node in top})
         if len(fixed) != 1:
             return {}
         behind = feeding.squeezed is not None and feeding.squeezed <= fixed[0]

@@ -14,9 +14,10 @@ from seqscope.errors import ModelError, quoted
 _MOST_IN, _MOST = 2**27, 2**31
 # Nodes after functions are put in where they are called: each may call others twice, and so on.
 _MOST_NODES = 200_000
-_BITS = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4}
+# Kinds of less than a byte, by name: older releases of `onnx` have not all of them.
+_SMALL = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2, "FLOAT6E2M3": 6, "FLOAT6E3M2": 6}
 # Kinds of numbers that have a field of their own, of one entry each.
-_FIELDS = {
+_FIELDS: dict[int, str] = {
     TensorProto.FLOAT: "float_data",
     TensorProto.DOUBLE: "double_data",
     TensorProto.INT64: "int64_data",
@@ -83,7 +84,10 @@ def _size(tensor: TensorProto) -> tuple[int, int]:
     """The size that a weight should have and that it has, in bytes or in numbers; the same where its field is of no plain form."""
     n_numbers = math.prod(tensor.dims)
     if tensor.HasField("raw_data"):
-        bits = _BITS.get(tensor.data_type) or helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
+        if (bits := _SMALL.get(TensorProto.DataType.Name(tensor.data_type))) is None:
+            bits = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
+        elif bits == 6:  # in bytes of their own, or four in three bytes
+            return 0, 0
         return -(-n_numbers * bits // 8), len(tensor.raw_data)
     field = _FIELDS.get(tensor.data_type)
     return (n_numbers, len(getattr(tensor, field))) if field else (0, 0)

@@ -185,7 +185,21 @@ def _at_once(graph: Graph, feeding: Feeding, part: np.ndarray, fed: dict[str, np
         part = part[0]
     elif feeding.squeezed is not None:
         part = np.expand_dims(part, feeding.squeezed)
+    else:
+        _check_steps(feeding, part)
     return [run(fed | {feeding.inputs.main: graph.as_input(feeding.inputs.main, part)})]
+
+
+def _check_steps(feeding: Feeding, part: np.ndarray) -> None:
+    """Refuse another number of steps than the file fixes, where it is known which axis they are on."""
+    axes = {layout.index("T") for layout in feeding.layouts}
+    size = feeding.inputs.shape[min(axes)] if len(axes) == 1 else None
+    n_steps = part.shape[min(axes)]
+    if isinstance(size, int) and n_steps not in (1, size):  # a stream's copy of the graph takes one step
+        raise ModelError(
+            f"The file fixes the number of steps at {size}, and a sequence has {n_steps}: give sequences of {size} steps, or export the "
+            "model with an open number"
+        )
 
 
 def _stepped(graph: Graph, feeding: Feeding, part: np.ndarray, fed: dict[str, np.ndarray], run: Run) -> list[Mapping[str, np.ndarray]]:

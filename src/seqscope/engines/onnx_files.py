@@ -49,15 +49,19 @@ def open_file(path: Path, *, trust: bool = False, custom_objects: Mapping[str, A
 
 def _load_beside(tensor: TensorProto, path: Path) -> None:
     """Read a weight that lies in a file of its own."""
-    said = external_data_helper.ExternalDataInfo(tensor).location
-    folder = path.resolve().parent
-    there = folder / said
-    if Path(said).is_absolute() or not there.resolve().is_relative_to(folder):
+    folder, said = path.resolve().parent, ""
+    try:
+        said = external_data_helper.ExternalDataInfo(tensor).location
+        there = (folder / said).resolve()
+        is_file = there.is_file()
+    except (ValueError, OSError) as error:
+        raise ModelError(f"'{path}' does not say where its weight '{tensor.name}' lies ({error}): export it again.") from error
+    if Path(said).is_absolute() or not there.is_relative_to(folder):
         raise ModelError(
             f"'{path}' says that its weight '{tensor.name}' lies in '{said}', which is outside of its own folder: that is not read. "
             "Put the file with the weights beside the model and export it so."
         )
-    if not there.is_file():
+    if not is_file:
         raise ModelError(
             f"The weight '{tensor.name}' of '{path}' lies in a file of its own, '{said}', and that is not beside it: copy both."
         )

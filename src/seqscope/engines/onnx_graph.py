@@ -129,7 +129,7 @@ class Graph:
         # An initializer may be an input too, whose default it is. Those inside of nodes serve as well outside.
         weights = [*model.graph.initializer, *taken_out(top)]
         self.weights = {tensor.name: tensor for tensor in weights}
-        self.inputs = tuple(info for info in model.graph.input if info.name not in self.weights)
+        self.inputs = tuple(_with_open_axes(info) for info in model.graph.input if info.name not in self.weights)
         self.outputs = tuple(dict.fromkeys(info.name for info in model.graph.output))
         self._refuse_twice(top, [tensor.name for tensor in weights])
         self._ordered(top)
@@ -198,7 +198,7 @@ class Graph:
         try:
             inferred = onnx.shape_inference.infer_shapes(self._whole(self.inputs))
         except Exception:  # an operator that onnx does not know, say: the kinds that the file tells are all there is
-            inferred = whole
+            inferred = self._whole(self.inputs)
         infos = {info.name: info for info in all_infos(inferred.graph)}
         return infos | {tensor.name: helper.make_tensor_value_info(tensor.name, tensor.data_type, None) for tensor in self.weights.values()}
 
@@ -324,6 +324,17 @@ class Graph:
         """The weights that are handed to sessions in memory."""
         kept = (tensor for tensor in self.weights.values() if tensor.data_type in _SHAREABLE)
         return frozenset(tensor.name for tensor in kept if math.prod(tensor.dims) >= _SHARED_FROM)
+
+
+def _with_open_axes(info: ValueInfoProto) -> ValueInfoProto:
+    """An input, in which axes that are written as 0 or -1 are of any size."""
+    if all(dim.dim_value > 0 or not dim.HasField("dim_value") for dim in info.type.tensor_type.shape.dim):
+        return info
+    copy: ValueInfoProto = ValueInfoProto.FromString(info.SerializeToString())
+    for dim in copy.type.tensor_type.shape.dim:
+        if dim.dim_value <= 0:
+            dim.ClearField("dim_value")
+    return copy
 
 
 def _give_every_step(graph: GraphProto) -> None:

@@ -21,7 +21,7 @@ _BEFORE = re.compile(r"^(past|present|prev|previous|new|next|initial|init|final|
 _BEHIND = re.compile(r"([_.\-]?(in|out|input|output|prev|new|next|initial|init|final|last|updated)|[_.\-]?[n01t]|[_.\-])$")
 _LENGTHS = re.compile(r"len(gth)?s?($|_)", re.IGNORECASE)
 # What keeps the axes where they are, and what does so where one side is a constant.
-_IN_PLACE = (*ELEMENTWISE, "Abs", "Cast", "Identity", "Log", "Neg", "Sqrt")
+_IN_PLACE = (*ELEMENTWISE, "Abs", "Cast", "Identity", "Log", "Neg", "Pad", "Sqrt")
 _WITH_CONSTANT = ("Add", "Sub", "Mul", "Div")
 # The places of a recurrent operator's inputs.
 _SEQUENCE_LENS, _INITIAL = 4, (5, 6)

@@ -6,6 +6,7 @@ that is added to it are one: ONNX has no dense layer over sequences.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -183,7 +184,8 @@ class Table:
         if reader.op != "Add" or reader.around != node.around:
             return None
         other = next((name for name in reader.inputs if name != node.value), "")
-        return reader if other in self.graph.constants and self.graph.constant(other).ndim <= 1 else None
+        shape = self._shape(other)
+        return reader if shape and math.prod(shape[:-1]) == 1 else None
 
     # What they are
 
@@ -327,7 +329,8 @@ class Table:
             for size, n_steps in ((sizes[-1], sizes[-2]), (sizes[-2], sizes[-1])) if len(sizes) == 2 else ():  # in either order
                 yield InputHint(main, size, n_steps=n_steps)
         for name, place in self.places.items():
-            hint = self._hint(name, place.node)
+            in_branch = any(outer.op == "If" for outer, _ in place.node.around)  # of which another may take something else
+            hint = None if in_branch else self._hint(name, place.node)
             if hint is not None:
                 yield hint
 

@@ -109,7 +109,7 @@ def _along_samples(values: Sequence[np.ndarray], passes: Passes, axis: int | Non
     """The values of the parts, without what filled the last one up."""
     if passes.n_rows is None:
         return values[0]
-    if axis is None:
+    if axis is None or (way == ALONE and values[0].shape[axis] != 1):  # what such a graph has in that axis is something else
         fitting = [place for place, size in enumerate(values[0].shape) if size == passes.n_rows and way != ALONE]
         if not fitting:
             return np.stack(values) if passes.n_rows == 1 else values[0]

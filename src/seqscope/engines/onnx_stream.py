@@ -256,7 +256,8 @@ def _refuse(graph: Graph, node: Node) -> None:
         reason = f"({node.op}) holds a recurrent layer, whose state can't be put in there"
     elif node.op == "Conv" and _runs_over_steps(graph, node):
         if (node.attribute("strides") or [1])[0] != 1:
-            reason = f"takes every {node.attribute('strides')[0]}th step (stride)"
+            stride = int(node.attribute("strides")[0])
+            reason = f"takes every {stride}{ {2: 'nd', 3: 'rd'}.get(stride, 'th') } step (stride)"
         elif node.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
             reason = "is padded on both sides, so it needs steps that are still to come"
     if reason is not None:
