@@ -1,6 +1,7 @@
 """One contract for every engine, cell and layout: what is captured equals the equations, for a sequence alone and among others.
 
-In the main process on torch; `tests/engines/test_backends.py` runs it again for Keras on each backend, and for ONNX. float64 where the engine has it.
+In the main process on torch; `tests/engines/test_backends.py` runs it again for Keras on each backend, and for ONNX. float64 where the
+engine has it.
 """
 
 import numpy as np

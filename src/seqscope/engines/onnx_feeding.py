@@ -94,7 +94,7 @@ def _fixed_by_states(inputs: Inputs) -> int | None:
 def _step_of(inputs: Inputs) -> Feeding | None:
     """How a graph that carries a state takes one step: its input has no time axis, or one of a single step. None where it has more."""
     shape = inputs.shape
-    open_sizes = [size for state in inputs.carried for size in state.shape if not isinstance(size, int)]
+    open_sizes: list[Any] = [size for state in inputs.carried for size in state.shape if not isinstance(size, int)]
     for axis in (1, 0) if len(shape) == 3 else (None,):
         samples = shape[0] if axis != 0 else shape[1]
         # The samples of the input are as many as those of the state: both open, under one name if they have names, or of one size.
