@@ -515,3 +515,19 @@ def test_what_can_not_be_done_is_refused_in_a_sentence() -> None:
         scope.activations(DATA, "lstn")
     with pytest.raises(ModelError, match="An ONNX model holds its weights"):
         load_weights(recurrent_net().model, Path("net.onnx"))
+
+
+def test_state_that_a_constant_shape_makes_is_what_the_layer_starts_from():
+    half = numpy_helper.from_array(np.array([0.5], np.float32))
+    nodes = [
+        node("ConstantOfShape", "sizes", "start", value=half),
+        helper.make_node("RNN", ["x", "W", "R", "", "", "start"], ["Y"], name="rnn", hidden_size=2),
+        node("Squeeze", "Y axes", "y"),
+    ]
+    weights = {"sizes": np.array([1, 1, 2]), "W": uniform(1, 2, C), "R": uniform(1, 2, 2), "axes": np.array([1])}
+    scope = sq.Scope(model_of(nodes, [floats("x", "T", 1, C)], [floats("y", "T", 1, 2)], weights))
+    h, expected = np.full(2, 0.5), []
+    for x in X[0]:
+        h = np.tanh(weights["W"][0] @ x + weights["R"][0] @ h)
+        expected.append(h)
+    assert_close(scope.states(X[0], "rnn").h.values, np.array(expected), "float32")

@@ -304,12 +304,9 @@ class Graph:
     def constant(self, tensor: str) -> np.ndarray:
         """The value of a tensor of `constants`."""
         if tensor not in self._evaluated:
-            if tensor in self.weights:
-                self._evaluated[tensor] = array_of(self.weights[tensor])
-            elif tensor in self.producers and self.producers[tensor].attribute("value") is not None:
-                self._evaluated[tensor] = array_of(self.producers[tensor].attribute("value"))
-            else:
-                self._evaluated[tensor] = self._computed(tensor)
+            node = self.producers.get(tensor)
+            stored = node.attribute("value") if node is not None and node.op == "Constant" else self.weights.get(tensor)
+            self._evaluated[tensor] = self._computed(tensor) if stored is None else array_of(stored)
         return self._evaluated[tensor]
 
     def _computed(self, tensor: str) -> np.ndarray:
