@@ -169,3 +169,36 @@ def test_a_graph_of_a_fixed_number_of_sequences_takes_any_number_of_streams() ->
     model = recurrent_net(n_batch=2).model
     assert_streams(model)
     assert_streams(model, 2)
+
+
+def test_convolution_within_a_frame_is_no_window_over_the_steps():
+    """A graph of one sequence, (frame, sound): its padding is computed from constants, its LSTM puts in a sample axis of its own."""
+    random = np.random.default_rng(3)
+    weights = {
+        "front": np.array([0, 0, 1]),
+        "one": np.array([1]),
+        "first": np.array([0]),
+        "kernel": random.standard_normal((4, 1, 3)),
+        "W": random.standard_normal((1, 4 * H, 4)),
+        "R": random.standard_normal((1, 4 * H, H)),
+    }
+    nodes = [
+        helper.make_node("Unsqueeze", ["x", "one"], ["wide"]),
+        helper.make_node("Concat", ["front", "front"], ["pads"], axis=0),
+        helper.make_node("Pad", ["wide", "pads"], ["padded"], mode="reflect"),
+        helper.make_node("Conv", ["padded", "kernel"], ["filtered"], name="conv", strides=[2]),
+        helper.make_node("ReduceMean", ["filtered"], ["means"], name="mean", axes=[2], keepdims=0),
+        helper.make_node("Unsqueeze", ["means", "one"], ["frames"]),
+        helper.make_node("LSTM", ["frames", "W", "R"], ["Y"], name="lstm", hidden_size=H),
+        helper.make_node("Squeeze", ["Y", "one"], ["h"]),
+        helper.make_node("Relu", ["h"], ["seen"], name="relu"),
+    ]
+    tensors = [tensor(np.asarray(value, np.float64) if value.dtype.kind == "f" else value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "frames", [floats("x", "T", 9)], [floats("seen", "T", 1, H)], tensors)
+    scope = sq.Scope(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8))
+    X = random.standard_normal((2, 6, 9)).astype(np.float32)
+    assert scope.activations(X, "relu").dims == ("sample", "time", "unit")
+    expected = np.maximum(scope.states(X[0], "lstm").h.values, 0)
+    with scope.stream(layers="relu") as stream:
+        streamed = np.array([stream.step(x).activations["relu"].values for x in X[0]])
+    np.testing.assert_allclose(streamed, expected, atol=1e-5)
