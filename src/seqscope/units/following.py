@@ -77,7 +77,8 @@ class Following:
     def _channels(self, rows: slice, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The input at some places, (step, channel), and whether there are such; 0 where there are not."""
         inside = (at >= 0) & (at < self.lengths[rows, None])
-        found = self.steps[np.where(inside, at + self.starts[rows, None], 0).ravel()] - self.channel_shift
+        places = np.where(inside, at, 0) + self.starts[rows, None]  # each row in its own sample, which may lie in a file
+        found = self.steps[places].reshape(places.size, -1) - self.channel_shift
         return np.where(inside.reshape(-1, 1), found, 0), inside.reshape(-1)
 
     def _add_pairs(self, at: int, x: np.ndarray, inside: np.ndarray, a: np.ndarray, squares: np.ndarray, pairs: np.ndarray | None) -> None:
