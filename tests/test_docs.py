@@ -81,7 +81,7 @@ def test_the_page_for_r_users(folder):
 
 def test_the_page_on_onnx(folder):
     names = run("onnx.md")
-    assert names["logits"].sizes["sample"] == 370
+    assert names["last"].sizes["sample"] == 370
     assert names["hiding"].sizes == {"sample": 4, "time": 19, "channel": 12}
     assert names["same"]
 
