@@ -12,8 +12,9 @@ import scipy.io
 import torch
 
 from seqscope.engines import matlab_files, model_files
+from seqscope.engines.base import require_framework
 from seqscope.engines.model_files import MODEL_FILES, check_weights, framework_of, kind_of_model
-from seqscope.errors import ModelError
+from seqscope.errors import MissingPackageError, ModelError
 
 HDF5, ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 
@@ -205,3 +206,10 @@ def test_a_broken_file_of_matlab(tmp_path):
 def test_a_kind_is_told_once_for_all(tmp_path):
     write_hdf5(tmp_path / "a.mat")
     assert kind_of_model(tmp_path / "a.mat") == "a MATLAB file"
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
+def test_package_that_an_onnx_file_needs_is_named(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=rf"A file needs the package '{package}', which is not installed: pip install"):
+        require_framework("onnx", purpose="A file")

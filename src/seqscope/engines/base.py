@@ -471,7 +471,7 @@ FRAMEWORKS: dict[str, str] = {
     "onnx": "seqscope.engines.onnx",
 }
 
-# Other packages whose objects a framework's engine takes.
+# Other packages that a framework's engine needs, and whose objects it takes.
 _ALSO = {"onnx": ("onnxruntime",)}
 
 
@@ -514,7 +514,8 @@ def require_framework(framework: str, *, purpose: str) -> None:
         The framework is not installed, or not the backend that Keras is set to run on.
     """
     try:
-        require(framework, extra=framework, purpose=purpose)
+        for package in (framework, *_ALSO.get(framework, ())):
+            require(package, extra=framework, purpose=purpose)
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if framework != "keras" or missing not in KERAS_BACKENDS:
@@ -571,7 +572,10 @@ def copy_of(model: Any) -> Any:
 def _room_of(model: Any) -> ModuleType:
     """The module that holds the engine for a model."""
     for framework, room in FRAMEWORKS.items():
-        if any(package in sys.modules for package in (framework, *_ALSO.get(framework, ()))):
+        packages = (framework, *_ALSO.get(framework, ()))
+        if type(model).__module__.partition(".")[0] in packages:
+            require_framework(framework, purpose=f"A model of {framework}")
+        if any(package in sys.modules for package in packages) and all(importlib.util.find_spec(package) for package in packages):
             module = importlib.import_module(room)
             if module.ENGINE.takes(model):
                 return module
