@@ -231,3 +231,14 @@ def test_a_cell_that_holds_itself_ends(tmp_path):
         made.attrs["MATLAB_class"] = np.bytes_("cell")
     with pytest.raises(errors.DataError, match=r"X\{1\} is a cell within a cell"):
         sq.read(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize(("place", "kind"), [(184, 255), (184, 0x0109), (184, 14), (152, 200), (144, 0x0806)])
+def test_an_element_of_a_kind_that_there_is_not_is_told_before_scipy_meets_it(tmp_path, place, kind):
+    path = tmp_path / "damaged.mat"
+    scipy.io.savemat(path, {"X": np.random.default_rng(0).random((3, 5, 2))})
+    content = bytearray(path.read_bytes())
+    content[place : place + 2] = kind.to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(sq.errors.DataError, match=r"is damaged: an (array|element)"):
+        sq.read(path)

@@ -16,6 +16,7 @@ import numpy as np
 
 from seqscope import ram
 from seqscope.errors import DataError
+from seqscope.files.matlab_elements import check_elements
 from seqscope.files.matlab_names import Variable
 
 _MATRIX, _DEFLATED = 14, 15
@@ -54,6 +55,7 @@ def read(path: Path, wanted: list[Variable]) -> dict[str, Any]:
     import scipy.io
 
     _check_sizes(path)
+    _check_elements(path)
     found = scipy.io.loadmat(path, variable_names=[variable.name for variable in wanted])
     missing = [variable.name for variable in wanted if variable.name not in found]
     if missing:
@@ -132,6 +134,12 @@ def _check_sizes(path: Path) -> None:
                     f"it inflates to more than {ram.in_words(most)} from {ram.in_words(size)}, as files do that are made to fill the memory"
                 )
     ram.check_fits(2 * inflated, "what it holds, with a copy,", instead="save it with '-v7.3'")
+
+
+def _check_elements(path: Path) -> None:
+    """Look at every element, without reading those that lie in the file as they are."""
+    content = memoryview(np.memmap(path, np.uint8, "r"))
+    check_elements(content[_HEADER:], ">" if bytes(content[126:128]) == b"MI" else "<")
 
 
 def _inflated(file: BinaryIO, length: int, most: int) -> int:
