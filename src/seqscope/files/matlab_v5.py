@@ -138,7 +138,7 @@ def _check_sizes(path: Path) -> None:
 
 def _check_elements(path: Path) -> None:
     """Look at every element, without reading those that lie in the file as they are."""
-    content = memoryview(np.memmap(path, np.uint8, "r"))
+    content = np.memmap(path, np.uint8, "r").data
     check_elements(content[_HEADER:], ">" if bytes(content[126:128]) == b"MI" else "<")
 
 
