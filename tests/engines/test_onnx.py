@@ -531,3 +531,13 @@ def test_state_that_a_constant_shape_makes_is_what_the_layer_starts_from():
         h = np.tanh(weights["W"][0] @ x + weights["R"][0] @ h)
         expected.append(h)
     assert_close(scope.states(X[0], "rnn").h.values, np.array(expected), "float32")
+
+
+def test_as_many_samples_as_steps_are_still_told_apart():
+    """A batch (T, N, C) of a model that takes one sample at a time is cut along the samples, which sizes can't tell where N is T."""
+    scope = sq.Scope(recurrent_net(n_time=6, n_batch=1).model)
+    X = np.random.default_rng(0).standard_normal((6, 6, 3)).astype(np.float32)
+    together = scope.predict(sq.Sequences(X, layout="NTC"))
+    for row in range(6):
+        alone = scope.predict(sq.Sequences(X[row : row + 1], layout="NTC"))
+        np.testing.assert_allclose(together.values[row], alone.values[0], rtol=1e-5)

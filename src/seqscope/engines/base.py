@@ -11,7 +11,7 @@ import copy
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -304,6 +304,48 @@ class HasHolds(Protocol):
         """What stands in the way of holding a layer's units, as the end of a sentence; None where nothing does.
 
         A recurrent layer's h is held at every step, so its recurrence has to be known.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A model, and the function that feeds it, as bytes for another process.
+
+    Attributes
+    ----------
+    room : str
+        The module of this folder that opens them: its `opened` gives the two.
+    data : bytes
+    environment : dict of dicts
+        By framework the variables that are to be set before that is imported.
+    """
+
+    room: str
+    data: bytes
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Travels(Protocol):
+    """An engine whose model can be told from others and sent to another process (see `engines.shipping`). Optional."""
+
+    call: Any  # the function that feeds the model, as it was given, or None
+
+    def contents(self) -> Iterator[str | np.ndarray]:
+        """What the model computes with, one by one: the name of its class, what of its structure `layers` leave out, every weight.
+
+        Nothing that differs between two processes that opened the same file.
+        """
+        ...
+
+    def packed(self) -> Packed:
+        """The model, and `call`, as bytes.
+
+        Raises
+        ------
+        Exception
+            Whatever the framework raises for a model that can't be written.
         """
         ...
 

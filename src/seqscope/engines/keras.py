@@ -7,7 +7,7 @@ Keras' own `StatelessScope` catches what a pass would write into variables: recu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import RLock
 from typing import Any
@@ -16,8 +16,8 @@ import keras
 import numpy as np
 
 from seqscope.cells import CellWeights
-from seqscope.engines import keras_attention, keras_backends, keras_cells, keras_gradient, keras_kinds
-from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, MisfitError, StandIn
+from seqscope.engines import keras_attention, keras_backends, keras_cells, keras_gradient, keras_kinds, keras_shipping
+from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Forward, Gradient, InputHint, MisfitError, Packed, StandIn
 from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.keras_copy import copy_of
 from seqscope.engines.keras_holds import tensors_of, why_not
@@ -58,7 +58,7 @@ class KerasEngine:
 
     def __init__(self, model: Any, *, call: Call | None = None) -> None:
         self.model, self.model_name = model, str(model.name)
-        self._told_how = call is not None
+        self.call, self._told_how = call, call is not None
         self._backend = _backend_of(model)
         self._passes = Passes(model, call or (lambda model, batch, lengths: model(batch, training=False)), self._backend)
         self._has_run = False
@@ -296,6 +296,16 @@ class KerasEngine:
         matrix = np.array(keras.ops.convert_to_numpy(layer.kernel))
         bias = np.array(keras.ops.convert_to_numpy(layer.bias)) if layer.use_bias else np.zeros(matrix.shape[1])
         return Dense(matrix, bias, getattr(layer.activation, "__name__", ""))
+
+    def contents(self) -> Iterator[str | np.ndarray]:
+        """The model's class and weights (see `engines.base.Travels`)."""
+        with one_at_a_time:
+            yield from keras_shipping.contents(self.model, self._refreshed())
+
+    def packed(self) -> Packed:
+        """The model, and the function that feeds it (see `engines.base.Travels`)."""
+        with one_at_a_time:
+            return keras_shipping.packed(self.model, self.call)
 
     # What it does
 

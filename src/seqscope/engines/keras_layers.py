@@ -70,7 +70,9 @@ def describe(model: Any) -> Described:
     places = list(_walk(model))
     objects = {place.name: place.layer for place in places}
     rows = _rows(places)
-    by_name = {place.name: rows.get(place.name) or _layer(place.name, place.layer, _weights(place.layer, recurse=True)) for place in places}
+    by_name = {
+        place.name: rows.get(place.name) or _layer(place.name, place.layer, weights_of(place.layer, recurse=True)) for place in places
+    }
     recurrent = [layer for layer in objects.values() if keras_kinds.is_recurrent(layer)]
     hints = (keras_kinds.input_hint(name, objects[name]) for name in rows)
     with_cells = {
@@ -112,7 +114,7 @@ def _walk(model: Any) -> Iterator[_Place]:
     """Every layer; the model itself where it is one, or has weights of its own."""
     taken: set[str] = set()
     is_one = not model._layers or keras_kinds.is_atomic(model)
-    if is_one or _weights(model, recurse=False):
+    if is_one or weights_of(model, recurse=False):
         yield _Place(_free_name(str(model.name), taken), model)
     yield from _below(model, f"{model.name}." if is_one else "", _Place("", model, inside_row=is_one), taken)
 
@@ -147,7 +149,7 @@ def _rows(places: Sequence[_Place]) -> dict[str, Layer]:
         if place.inside_row or place.loop is not None or id(place.layer) in seen or not _is_row(place.layer):
             continue
         seen.add(id(place.layer))
-        weights = [weight for weight in _weights(place.layer, recurse=keras_kinds.is_atomic(place.layer)) if id(weight) not in counted]
+        weights = [weight for weight in weights_of(place.layer, recurse=keras_kinds.is_atomic(place.layer)) if id(weight) not in counted]
         counted.update(id(weight) for weight in weights)
         rows[place.name] = _layer(place.name, place.layer, weights)
     return rows
@@ -155,17 +157,17 @@ def _rows(places: Sequence[_Place]) -> dict[str, Layer]:
 
 def _is_row(layer: Any) -> bool:
     """Whether a layer is a row: it holds no others, or is one with them, or has weights of its own besides."""
-    return not layer._layers or keras_kinds.is_atomic(layer) or bool(_weights(layer, recurse=False))
+    return not layer._layers or keras_kinds.is_atomic(layer) or bool(weights_of(layer, recurse=False))
 
 
-def _weights(layer: Any, *, recurse: bool) -> list[Any]:
+def weights_of(layer: Any, *, recurse: bool) -> list[Any]:
     """The weights of a layer, without the states of recurrent layers and random generators."""
     own = [*layer._trainable_variables, *layer._non_trainable_variables]
     if keras_kinds.is_recurrent(layer) and layer.stateful:
         states = {id(state) for state in keras.tree.flatten(layer.states or [])}
         own = [variable for variable in own if id(variable) not in states]
     if recurse:
-        own += [weight for child in layer._layers for weight in _weights(child, recurse=True)]
+        own += [weight for child in layer._layers for weight in weights_of(child, recurse=True)]
     return list({id(variable): variable for variable in own}.values())
 
 

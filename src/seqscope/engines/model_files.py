@@ -9,7 +9,7 @@ from pathlib import Path
 from seqscope.engines.matlab_files import about_mat
 from seqscope.errors import ModelError, quoted
 from seqscope.inflation import objection_to_hdf5, objection_to_zip
-from seqscope.sniff import Kind, kind_of
+from seqscope.sniff import Kind, is_recording, kind_of
 
 # The framework that opens a model file, by the file's ending.
 MODEL_FILES: dict[str, str] = (
@@ -180,6 +180,8 @@ def _refusal(path: Path, kind: Kind) -> str:
 def _about_folder(path: Path) -> str:
     if (path / "saved_model.pb").is_file():
         return f"'{path}' is a SavedModel of TensorFlow: {_SAVED_MODEL.replace('FOLDER', str(path))}."
+    if is_recording(path):
+        return f"'{path}' is a recording of what a model did, and no model: open it with sq.open('{path}'), and name the model itself here."
     inside = sorted(file.name for file in path.iterdir() if file.suffix.lower() in MODEL_FILES)
     if inside:
         return f"'{path}' is a folder: name the model file in it ({quoted(inside, most=5)})."

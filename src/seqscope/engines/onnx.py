@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,8 @@ from onnx import helper
 from scipy.special import log_softmax, softmax
 
 from seqscope.cells import CellWeights
-from seqscope.engines.base import STATES, Dense, Forward, InputHint, StandIn
+from seqscope.engines import onnx_shipping
+from seqscope.engines.base import STATES, Dense, Forward, InputHint, Packed, StandIn
 from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.onnx_cells import KINDS as RECURRENT
 from seqscope.engines.onnx_feeding import ALONE, STEPPED, Feeding, Passes, feeding_of, one_by_one, run_batch
@@ -64,12 +65,13 @@ class OnnxEngine:
 
     def __init__(self, model: Any, *, call: Call | None = None) -> None:
         self.model = model
-        proto, providers, name = model_of(model)
-        self.graph = Graph(proto)
+        self._proto, providers, name = model_of(model)
+        self.graph = Graph(self._proto)
         self.model_name = name
         self._sessions = Sessions(self.graph, providers=providers)
         self._sessions.session([info.name for info in self.graph.inputs], self.graph.outputs)  # what can't run is refused here
         self._table = Table(self.graph)
+        self.call = call
         self._call: Call = call or (lambda runner, batch, lengths: runner(batch))
         self.feeding: Feeding = feeding_of(inputs_of(self.graph))
         if any(node.op in _OVER_BATCHES and node.input(0) in self.graph.following for node in self.graph.nodes):
@@ -145,6 +147,14 @@ class OnnxEngine:
         groups = int(node.attribute("group", 1))
         grouped = weight.reshape(groups, channels // groups, filters, taps)
         return grouped.transpose(0, 2, 3, 1).reshape(groups * filters, taps, channels // groups)
+
+    def contents(self) -> Iterator[str | np.ndarray]:
+        """The nodes and the weights (see `engines.base.Travels`)."""
+        return onnx_shipping.contents(self.graph)
+
+    def packed(self) -> Packed:
+        """The graph, and the function that feeds it (see `engines.base.Travels`)."""
+        return onnx_shipping.packed(self.model, self._proto, self.call)
 
     # What it does
 

@@ -29,8 +29,9 @@ from seqscope.engines import (
     torch_kinds,
     torch_reach,
     torch_recurrent,
+    torch_shipping,
 )
-from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Engine, Forward, Gradient, InputHint, StandIn
+from seqscope.engines.base import INSTANCES, STATES, WEIGHTS, Dense, Engine, Forward, Gradient, InputHint, Packed, StandIn
 from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.places import by_place
 from seqscope.engines.score import Score, Target, as_score
@@ -87,6 +88,7 @@ class TorchEngine:
         self.model = model
         self._module: nn.Module = getattr(model, "_orig_mod", model)
         self.model_name = type(self._module).__name__
+        self.call = call
         self._call: Call = call or (lambda module, batch, lengths: module(batch))
         self._overwritten: set[str] = set()  # layers whose value a later layer changes in place: copied as soon as seen
         _refuse_lazy(self._module)
@@ -146,6 +148,15 @@ class TorchEngine:
         """What each layer takes, in the order in which the module holds them."""
         hints = (torch_kinds.input_hint(name, module) for name, module in self._rows.items())
         return tuple(hint for hint in hints if hint is not None)
+
+    def contents(self) -> Iterator[str | np.ndarray]:
+        """The module's class, and its numbers (see `engines.base.Travels`)."""
+        yield self.model_name
+        yield from torch_shipping.contents(self._module)
+
+    def packed(self) -> Packed:
+        """The module, and the function that feeds it (see `engines.base.Travels`)."""
+        return torch_shipping.packed(self._module, self.call)
 
     # What it does
 

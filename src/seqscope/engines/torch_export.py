@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from seqscope.cells import CellWeights
-from seqscope.engines import torch_cells, torch_gradient, torch_kinds, torch_reach
-from seqscope.engines.base import STATES, Forward, Gradient, InputHint, StandIn
+from seqscope.engines import torch_cells, torch_gradient, torch_kinds, torch_reach, torch_shipping
+from seqscope.engines.base import STATES, Forward, Gradient, InputHint, Packed, StandIn
 from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.score import Score, Target, as_score
 from seqscope.engines.torch import as_numpy, as_tensor, tensors_of
@@ -71,6 +71,7 @@ class ExportEngine:
 
     def __init__(self, model: Any, *, call: Callable[[Any, torch.Tensor, torch.Tensor], Any] | None = None) -> None:
         self.model = model
+        self.call = call
         self._call = call or (lambda program, batch, lengths: program(batch))
         try:
             self._module = quiet_module(model)
@@ -239,6 +240,17 @@ class ExportEngine:
             return name, None
         base, _, index = name.rpartition(".")
         return base, int(index)
+
+    def contents(self) -> Iterator[str | np.ndarray]:
+        """The program's class, its operations with their options, and its numbers (see `engines.base.Travels`)."""
+        yield self.model_name
+        for node in self._nodes.values():
+            yield f"{operation_of(node)} {node.args} {node.kwargs}"
+        yield from torch_shipping.contents(self._module)
+
+    def packed(self) -> Packed:
+        """The program, and the function that feeds it (see `engines.base.Travels`)."""
+        return torch_shipping.packed(self.model, self.call)
 
     # What it does
 

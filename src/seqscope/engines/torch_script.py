@@ -6,6 +6,7 @@ kind is predicted with and perturbed; for its inside there is one sentence.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -15,8 +16,8 @@ import numpy as np
 import torch
 
 from seqscope.cells import CellWeights
-from seqscope.engines import torch_gradient, torch_kinds
-from seqscope.engines.base import Forward, InputHint, StandIn, Stepper
+from seqscope.engines import torch_gradient, torch_kinds, torch_shipping
+from seqscope.engines.base import Forward, InputHint, Packed, StandIn, Stepper
 from seqscope.engines.holds import NOTHING_HELD, Held
 from seqscope.engines.torch import as_numpy, as_tensor, tensors_of
 from seqscope.engines.torch_remade import remade
@@ -54,6 +55,7 @@ class ScriptEngine:
     def __init__(self, model: Any, *, call: Call | None = None) -> None:
         self.model = model
         self.model_name = str(getattr(model, "original_name", type(model).__name__))
+        self.call = call
         self._call: Call = call or (lambda program, batch, lengths: program(batch))
 
     # What it is made of, as far as it can be known
@@ -109,6 +111,16 @@ class ScriptEngine:
         kinds = ("batch_norm", "dropout")
         parts = ((name, part) for name, part in self.model.named_modules() if getattr(part, "training", False))
         return tuple(name for name, part in parts if torch_kinds.kind_named(str(getattr(part, "original_name", ""))) in kinds)
+
+    def contents(self) -> Iterator[str | np.ndarray]:
+        """The program's class, its numbers, and those that are written into it (see `engines.base.Travels`)."""
+        yield self.model_name
+        yield from torch_shipping.contents(self.model)
+        yield from sorted(set(_written_into(self.model)))  # in what order, and how often, differs once it was saved
+
+    def packed(self) -> Packed:
+        """The program, and the function that feeds it (see `engines.base.Travels`)."""
+        return torch_shipping.packed(self.model, self.call)
 
     # What it does
 
@@ -190,3 +202,18 @@ def _constants(program: Any) -> Iterator[torch.Tensor]:
     for node in () if graph is None else graph.findAllNodes("prim::Constant"):
         if node.hasAttribute("value") and node.kindOf("value") == "t" and node.t("value").is_floating_point():
             yield node.t("value")
+
+
+def _written_into(program: Any) -> Iterator[str]:
+    """The numbers and tensors that are written into a program, in words; of a frozen one these are its weights."""
+    graph = program.inlined_graph  # whose nodes are there as long as it is
+    for node in graph.findAllNodes("prim::Constant"):
+        kind = node.kindOf("value") if node.hasAttribute("value") else ""
+        if kind in ("t", "f", "i", "ival"):
+            value = getattr(node, kind)("value")
+            for part in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(part, torch.Tensor):
+                    digest = hashlib.sha256(torch_shipping.as_bytes(part).data).hexdigest()
+                    yield f"{part.dtype} {tuple(part.shape)} {digest}"
+                elif isinstance(part, int | float):
+                    yield repr(part)
