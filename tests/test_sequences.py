@@ -1,6 +1,7 @@
 """What Sequences say and hold: options, selections, batches, round trips, and every bad input in a sentence."""
 
 import datetime
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -691,3 +692,54 @@ def test_data_and_labels_in_one_are_refused_with_what_was_given():
     message = refusal((X, np.array(["a", "b"])))
     assert "Sequences" in message
     assert "inhomogeneous" not in message
+
+
+# Very many sequences
+
+
+def test_very_many_sequences_cost_a_few_bytes_each_and_parts_of_them_nothing(tmp_path):
+    """A start, a length and an id of eight bytes for each of 10^5, at the peak too; a part is a view of these."""
+    np.save(tmp_path / "a.npy", np.zeros((100_000, 3, 2), np.float32))
+    values = np.load(tmp_path / "a.npy", mmap_mode="r")
+    Sequences(values[:5])  # what is made once
+    tracemalloc.start()
+    try:
+        X = Sequences(values)
+        kept, peak = tracemalloc.get_traced_memory()
+        assert kept < 26 * 100_000
+        assert peak < 40 * 100_000
+        tracemalloc.reset_peak()
+        parts = [X[start : start + 100] for start in range(0, 100_000, 1000)]
+        assert tracemalloc.get_traced_memory()[1] - kept < 100 * 2000
+    finally:
+        tracemalloc.stop()
+    assert parts[3].samples.tolist() == list(range(3000, 3100))
+    assert np.shares_memory(parts[3].lengths, X.lengths)
+
+
+@pytest.mark.parametrize("key", [slice(None), slice(2, 5), slice(-3, None), slice(None, None, -2), slice(5, 100, 3)])
+def test_slices_are_those_of_a_list(key):
+    X = Sequences([np.full((2 + place % 3, 1), place) for place in range(10)], time=[np.arange(4) * (place + 1.0) for place in range(10)])
+    rows = list(range(10))[key]
+    assert X[key].samples.tolist() == rows
+    for x, row in zip(X[key], rows, strict=True):
+        assert x.values[:, 0].tolist() == [row] * (2 + row % 3)
+        assert x.time.values.tolist() == [step * (row + 1.0) for step in range(2 + row % 3)]
+
+
+@pytest.mark.parametrize("ids", [["b", "a", "b", "b", "a"], [3, "a", 3, 3, "a"], [7.0, 1.0, 7.0, 7.0, 1.0]])
+def test_the_id_that_stands_most_often_is_named(ids):
+    name = {"b": "b", 3: "3", 7.0: "7.0"}[ids[0]]
+    with pytest.raises(DataError, match=rf"The sample id {name} stands 3 times: ids must differ"):
+        Sequences(np.zeros((5, 2, 1)), samples=np.array(ids, object if 3 in ids else None))
+
+
+def test_a_gap_is_found_in_whichever_block_it_lies(monkeypatch):
+    monkeypatch.setattr("seqscope.sequences.BLOCK_BYTES", 200)
+    items = [np.zeros((2 + place % 3, 2)) for place in range(40)]
+    items[33][1, 1] = np.nan
+    with pytest.raises(DataError, match="NaN in sample 33, step 1, channel 1"):
+        Sequences(items)
+    items[33][1] = [0, np.inf]
+    with pytest.raises(DataError, match="Infinity in sample 33, step 1, channel 1"):
+        Sequences(items)

@@ -257,7 +257,8 @@ def moved(before: np.ndarray, after: np.ndarray, axis: int) -> np.ndarray:
     exact = np.result_type(before, np.float64)
     before, after = before.astype(exact), after.astype(exact)
     scale = np.nanmax(np.abs(before), initial=0.0)
-    differs = np.abs(after - before) > 1e-6 * (scale if np.isfinite(scale) else 1.0)
+    with np.errstate(invalid="ignore"):  # a layer may give infinities
+        differs = np.abs(after - before) > 1e-6 * (scale if np.isfinite(scale) else 1.0)
     return np.asarray(differs.any(axis=tuple(other for other in range(before.ndim) if other != axis)))
 
 

@@ -13,9 +13,9 @@ import xarray as xr
 from seqscope import labelled, layouts
 from seqscope.clock import Clock
 from seqscope.errors import DataError, SampleError
-from seqscope.flat import Flat
+from seqscope.flat import Flat, packed
 from seqscope.intake import as_array, take_in
-from seqscope.stored import pieces
+from seqscope.stored import BLOCK_BYTES, Stored, is_mapped, pieces, place_of, with_values, without_values
 from seqscope.text import Encoding, as_text
 
 
@@ -191,7 +191,16 @@ class Sequences:
         """The same in flat form, sharing memory: what data is made of when it is made from Sequences."""
         channels = None if self.channels is None else list(self.channels)
         outputs = None if self.outputs is None else list(self.outputs)
-        return Flat(self._steps, self._starts, self.lengths, self.single, channels, self.samples, self.labels, outputs, self.clock)
+        flat = Flat(self._steps, self._starts, self.lengths, self.single, channels, self.samples, self.labels, outputs, self.clock)
+        flat.is_finite = self.lies_in_file  # a file is not read through a second time
+        return flat
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: of values that lie in a file, where they lie."""
+        return self.__dict__ | {"_steps": without_values(self._steps)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_steps": with_values(state["_steps"])})
 
     # What it holds
 
@@ -209,6 +218,16 @@ class Sequences:
     def dtype(self) -> np.dtype[Any]:
         """The type of the values as given."""
         return self._steps.dtype
+
+    @property
+    def lies_in_file(self) -> bool:
+        """Whether the values stay in a file until they are asked for."""
+        return isinstance(self._steps, Stored) or is_mapped(self._steps)
+
+    @property
+    def place(self) -> str:
+        """The file or store that the values stay in, where that is known; "" where they are in memory."""
+        return self._steps.place if isinstance(self._steps, Stored) else place_of(self._steps)
 
     @property
     def sample_axis(self) -> labelled.SampleAxis:
@@ -231,7 +250,24 @@ class Sequences:
 
     def all_steps(self) -> np.ndarray:
         """The steps of all sequences, one after the other, without padding: (step, channel), (step) for tokens."""
-        return np.concatenate([self._steps[start : start + n] for start, n in zip(self._starts, self.lengths, strict=True)])
+        return packed(*self._block(), self.lengths)
+
+    def loaded(self) -> Self:
+        """The same with its own steps in memory, and of a larger data set those alone: what lies in a file is read now."""
+        part = self._take(slice(None))
+        steps = self.all_steps()
+        part._steps = np.array(steps) if is_mapped(steps) else steps
+        part._starts = np.cumsum(self.lengths) - self.lengths
+        part.single = self.single
+        return part
+
+    def _block(self) -> tuple[np.ndarray, np.ndarray]:
+        """The steps from the first that belongs to these sequences to the last, in one read, and where each sequence starts in them."""
+        first, last = int(self._starts.min()), int((self._starts + self.lengths).max())
+        if last - first <= 2 * int(self.lengths.sum()) + BLOCK_BYTES // self.dtype.itemsize or not isinstance(self._steps, Stored):
+            return np.asarray(self._steps[first:last]), self._starts - first
+        parts = [self._steps[start : start + n] for start, n in zip(self._starts, self.lengths, strict=True)]
+        return np.concatenate(parts), np.cumsum(self.lengths) - self.lengths
 
     # Some of it
 
@@ -244,10 +280,11 @@ class Sequences:
         if isinstance(key, int | np.integer) or (getattr(key, "ndim", None) == 0 and "int" in str(key.dtype)):
             return self._one(int(key))
         try:
-            rows = np.arange(len(self))[key if isinstance(key, slice) else _positions(key)]
+            rows = key if isinstance(key, slice) else np.arange(len(self))[_positions(key)]
+            n_rows = len(range(len(self))[rows]) if isinstance(rows, slice) else len(rows)
         except (IndexError, TypeError, ValueError) as error:
             raise SampleError(f"The selection {key!r} does not fit: {error} ({self.describe()}).") from error
-        if not rows.size:
+        if not n_rows:
             raise DataError(f"The selection {key!r} holds no sequence (there are {len(self)}).")
         return self._take(rows)
 
@@ -268,7 +305,7 @@ class Sequences:
             attrs={"outputs": self.outputs},
         )
 
-    def _take(self, rows: np.ndarray) -> Self:
+    def _take(self, rows: slice | np.ndarray) -> Self:
         """Share the steps, keep the places: no value is copied."""
         part = object.__new__(type(self))
         part.__dict__.update(self.__dict__)
@@ -372,13 +409,18 @@ class Sequences:
         """Find the first NaN or infinity, unless everything is finite (one fast pass)."""
         if self.is_tokens or flat.is_finite or all(np.isfinite(piece).all() for piece in pieces(self._steps)):
             return
-        for row, (start, length) in enumerate(zip(self._starts, self.lengths, strict=True)):
-            values = self._steps[start : start + length]
-            for step, channel in np.argwhere(~np.isfinite(values))[:1]:
-                what = "NaN" if np.isnan(values[step, channel]) else "Infinity"
+        longest = int((self.lengths if flat.room is None else flat.room).max())
+        n_rows = max(1, BLOCK_BYTES // max(1, longest * self._steps.shape[1] * self.dtype.itemsize))
+        for first in range(0, len(self), n_rows):
+            part = self._take(slice(first, first + n_rows))
+            steps = part.all_steps()
+            for place, channel in np.argwhere(~np.isfinite(steps))[:1] if not np.isfinite(steps).all() else ():
+                row = int(np.searchsorted(np.cumsum(part.lengths), place, side="right"))
+                step = place - int(part.lengths[:row].sum())
+                what = "NaN" if np.isnan(steps[place, channel]) else "Infinity"
                 name = self.channels[channel] if self.channels else channel
                 raise DataError(
-                    f"{what} in sample {self.samples[row]!s}, step {step}, channel {name!s}: expected finite values "
+                    f"{what} in sample {part.samples[row]!s}, step {step}, channel {name!s}: expected finite values "
                     "(only steps at the end that are NaN in every channel count as padding). Fill the gap or cut the sequence."
                 )
 
@@ -397,6 +439,8 @@ def _column(values: Any, n_samples: int, what: str) -> np.ndarray:
 
 def _whole(lengths: np.ndarray) -> np.ndarray:
     """Lengths as whole numbers; anything else is refused."""
+    if lengths.dtype.kind in "iu":
+        return lengths.astype(np.int64)
     for row, length in enumerate(lengths.tolist()):
         if not isinstance(length, int | float) or length != length // 1:
             raise DataError(f"The length of sequence {row} is {length!r}: expected a whole number of steps.")
@@ -415,7 +459,12 @@ def _ids(samples: Any, n_samples: int) -> np.ndarray:
     if samples is None:
         return np.arange(n_samples)
     column = _column(samples, n_samples, "sample ids")
-    name, count = Counter(column.tolist()).most_common(1)[0]
-    if count > 1:
-        raise DataError(f"The sample id {name!s} stands {count} times: ids must differ.")
+    try:
+        ordered = np.sort(column)
+        again = ordered[1:][ordered[1:] == ordered[:-1]]  # all but the first of each, and of most data sets none
+        counts = Counter(again.tolist())
+    except TypeError:  # ids of several kinds, which have no order
+        counts = Counter(column.tolist()) - Counter(set(column.tolist()))
+    for name, more in counts.most_common(1):
+        raise DataError(f"The sample id {name!s} stands {more + 1} times: ids must differ.")
     return column

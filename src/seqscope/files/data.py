@@ -12,8 +12,9 @@ from typing import Any, Literal
 from seqscope import datasets, ram
 from seqscope.errors import DataError, SeqscopeError, quoted
 from seqscope.files.found import Found, Options
+from seqscope.files.kept import nothing_half
 from seqscope.sequences import Sequences
-from seqscope.sniff import Kind, kind_of
+from seqscope.sniff import Kind, is_recording, kind_of
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,14 @@ class Format:
 
 
 _DATA_SETS = ("japanese_vowels", "shakespeare")  # those that are read; planted data are made
-_COLUMNS = ("layout", "sample", "time", "label")
+_COLUMNS = ("layout", "sample", "time", "label", "keep")
 _TEXT = (Kind.TEXT, Kind.UNKNOWN)  # text in another encoding is none by its bytes
 FORMATS: dict[str, Format] = {
     ".npz": Format("arrays:read_npz", ("x", "y", "layout"), (Kind.NPZ, Kind.ZIP, Kind.CUT_ZIP)),
     ".npy": Format("arrays:read_npy", ("layout",), (Kind.NPY,)),
-    ".csv": Format("tables:read_csv", _COLUMNS, _TEXT),
-    ".tsv": Format("tables:read_csv", _COLUMNS, _TEXT),
-    ".parquet": Format("tables:read_parquet", _COLUMNS, (Kind.UNKNOWN,)),
+    ".csv": Format("table_files:read_csv", _COLUMNS, _TEXT),
+    ".tsv": Format("table_files:read_csv", _COLUMNS, _TEXT),
+    ".parquet": Format("table_files:read_parquet", _COLUMNS, (Kind.UNKNOWN,)),
     ".mat": Format("matlab:read_mat", ("x", "y", "layout"), (Kind.MATLAB, Kind.HDF5, Kind.TEXT, Kind.UNKNOWN)),
     ".ts": Format("archive:read_ts", (), _TEXT),
     ".nc": Format("labelled_files:read_netcdf", ("x", "y"), (Kind.HDF5, Kind.UNKNOWN)),
@@ -58,7 +59,7 @@ FORMATS: dict[str, Format] = {
     ".txt": Format("data:read_characters", (), _TEXT),
 }
 _UTF8 = "utf-8-sig"  # some editors begin a file with a mark
-_LOADER = Format("loaders:read_loader", ("y", "layout", "most"), ())
+_LOADER = Format("loaders:read_loader", ("y", "layout", "most", "keep"), ())
 
 
 def read(
@@ -71,6 +72,7 @@ def read(
     time: str | int | None = None,
     label: str | int | Literal[False] | None = None,
     most: int | None = None,
+    keep: str | PathLike[str] | None = None,
 ) -> Sequences:
     r"""Read a data file, or whatever yields (x, y), as Sequences.
 
@@ -90,7 +92,7 @@ def read(
                          categorical or string need the package mat-io (the extra "matlab").
     `.ts`                The archive of time series classification, as aeon and sktime have it.
     `.nc`, `.zarr`       A variable with the dims `time`, and `sample` and `channel` where there are several; coordinates are kept.
-                         A large one stays in the file.
+                         A large one stays in the file. Of a recording (`Scope.record`) its inputs, which stay there.
     `.wav`               One sequence: whole numbers as floats from -1 to 1, time in seconds.
     `.txt`               One sequence of characters, one-hot over those that occur (`Sequences.from_text` has the choices).
     Dataset, generator   Of torch or anything that yields (x, y) or x: one sequence each, (time, channel), or tokens (time,).
@@ -112,6 +114,11 @@ def read(
         The columns of a table that say so; ``label=False``: no label.
     most : int, optional
         How many sequences to take from a loader at most. One without an end needs it.
+    keep : str or path, optional
+        A new `.npy` file for the steps of a table or a loader that is larger than memory: they are written there as they come, (step,
+        channel) of all sequences one after the other, and the Sequences are a view of it, so it has to stay there as long as they are
+        used. At a time, one part of the table (or its longest sequence), or one item of the loader, is in memory; lengths, labels, ids
+        and times that differ between sequences stay there. The rows of each `sample` of a long table have to stand together.
 
     Returns
     -------
@@ -124,7 +131,9 @@ def read(
         There is no such file, it is not what its name says, is cut short or damaged, could be meant in several ways, or holds what
         Sequences refuses. No file runs code: arrays of objects, which are pickled, are refused.
     TooLargeError
-        It would not fit in memory.
+        It would not fit in memory (a table and a loader do, with `keep`), or on the disk.
+    OutputExistsError
+        The file to keep is there already.
     MissingPackageError
         A package that reads this kind of file is not installed.
 
@@ -140,7 +149,12 @@ def read(
     """
     if isinstance(source, Sequences):
         return source
-    asked = Options(x, y, layout, sample, time, label, most)
+    asked = Options(x, y, layout, sample, time, label, most, None if keep is None else str(Path(keep)))
+    with nothing_half(None if keep is None else Path(keep)):
+        return _sequences_of(source, asked)
+
+
+def _sequences_of(source: Any, asked: Options) -> Sequences:
     if isinstance(source, str) and source.partition(":")[0] in _DATA_SETS:
         _check_options(asked, (), f"the data set {source!r}")
         return _data_set(source)
@@ -242,7 +256,7 @@ def _data_set(source: str) -> Sequences:
 
 def _read(path: Path, asked: Options, *, sequences: bool) -> Any:
     """A file's data; an array that is nothing else is left to the model's layout where no Sequences are wanted."""
-    ending = path.suffix.lower()
+    ending = ".zarr" if is_recording(path) else path.suffix.lower()
     form = FORMATS.get(ending)
     if form is None:
         raise DataError(f"'{path}' is neither a data set ({quoted(_DATA_SETS)}) nor a file of a known kind ({quoted(FORMATS)}).")

@@ -35,6 +35,7 @@ class Options:
     time: str | int | None = None
     label: str | int | Literal[False] | None = None
     most: int | None = None
+    keep: str | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from seqscope.files.found import Found, Options, choose
 from seqscope.flat import Flat, from_stored
 from seqscope.inflation import objection_to_hdf5
 from seqscope.intake import take_names
+from seqscope.sniff import is_recording
 from seqscope.stored import Stored
 
 # What is smaller is read at once: it is quicker, and does not change when the file does.
@@ -33,14 +34,27 @@ def read_netcdf(path: Path, asked: Options) -> Found:
         is_classic = file.read(3) == b"CDF"
     if not is_classic and (objection := objection_to_hdf5(path, path.stat().st_size)) is not None:
         raise DataError(f"it {objection}")
-    return _chosen(xr.open_dataset(path, engine="scipy" if is_classic else "h5netcdf", decode_timedelta=False), asked)
+    return _chosen(xr.open_dataset(path.absolute(), engine="scipy" if is_classic else "h5netcdf", decode_timedelta=False), asked)
 
 
 def read_zarr(path: Path, asked: Options) -> Found:
-    """The same of a Zarr store, a folder."""
+    """The same of a Zarr store, a folder; of a recording its inputs."""
     require("zarr", extra="record", purpose="Reading .zarr stores")
+    if is_recording(path):
+        return _recorded(path, asked)
     _check_store(path)
-    return _chosen(xr.open_zarr(path, chunks=None, consolidated=False, decode_timedelta=False), asked)
+    return _chosen(xr.open_zarr(path.absolute(), chunks=None, consolidated=False, decode_timedelta=False), asked)
+
+
+def _recorded(path: Path, asked: Options) -> Found:
+    """The inputs of a recording, with its labels."""
+    from seqscope.recording.reading import open_recording
+
+    if asked.x is not None or asked.y:
+        raise DataError("it is a recording, whose inputs are read with their labels: leave x= and y= out")
+    inputs = open_recording(path).inputs[:]
+    inputs.labels = inputs.labels if asked.y is None else None
+    return Found(inputs)
 
 
 def _check_store(path: Path) -> None:
@@ -91,6 +105,22 @@ def _is_left(array: xr.DataArray) -> bool:
     return array.nbytes > LARGE and set(array.dims) == set(_AXES) and array.dtype.kind == "f"
 
 
+class SamplesInFile:
+    """Reads samples of an array that lies in a file; without its coordinates, so that little is pickled with it."""
+
+    def __init__(self, array: xr.DataArray, dtype: np.dtype[Any]) -> None:
+        self._variable, self._dtype = array.variable, dtype
+        self.place = str(array.encoding.get("source", ""))
+
+    def __call__(self, samples: Any) -> np.ndarray:
+        """The samples at a slice, or at an int array, as floats."""
+        try:
+            values: np.ndarray = self._variable.isel({labelled.SAMPLE: samples}).values
+        except OSError as error:
+            raise DataError(f"The file '{self.place}', where these sequences lie, can't be read here: {error}") from error
+        return values.astype(self._dtype, copy=False)
+
+
 class _Left:
     """A labelled array that is read as it is asked for: what Sequences takes in."""
 
@@ -101,7 +131,6 @@ class _Left:
         """The names and the clock, and the values left where they are."""
         array, dtype = self._array, self._array.dtype.newbyteorder("=")
         n_samples, n_steps, n_channels = array.shape
-        read = lambda samples: array.isel(sample=samples).values.astype(dtype, copy=False)  # noqa: E731
-        flat = from_stored(Stored(read, (n_samples, n_steps, n_channels), dtype))
+        flat = from_stored(Stored(SamplesInFile(array, dtype), (n_samples, n_steps, n_channels), dtype))
         take_names(flat, array)
         return flat

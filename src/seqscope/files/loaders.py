@@ -7,7 +7,8 @@ What a thing is, is told by what it has, and no framework is imported: a DataLoa
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,14 @@ import xarray as xr
 from seqscope import ram
 from seqscope.errors import DataError, SeqscopeError, quoted
 from seqscope.files.found import Found, Options, check_layout, laid_out, with_labels
-from seqscope.intake import as_array, as_numbers
+from seqscope.files.kept import Column, Kept, StepsFile
+from seqscope.intake import as_array, as_numbers, one_of_list
 
 # How many sequences are taken from what does not tell its end, unless more are asked for; and how often memory is looked at.
 MOST = 100_000
 _LOOK_EVERY = 64_000_000
+_NOT_ALL = "say how many sequences to take, with most=, or a file that they are written to as they come, such as keep='steps.npy'"
+_NO_LABELS = "its labels are not one for each sequence: say y=False to read without them"
 
 _HAS_TABLES = (np.ndarray, xr.DataArray, xr.Dataset, pd.DataFrame, pd.Series)
 
@@ -39,23 +43,50 @@ def read_loader(source: Any, asked: Options) -> Found:
     if asked.most is not None and (isinstance(asked.most, bool) or not isinstance(asked.most, int) or asked.most < 1):
         raise DataError(f"`most` is {asked.most!r}: expected a number of sequences, 1 or more")
     _check_end(source, asked.most)
-    batched = _is_batched(source)
+    if asked.keep is not None:
+        with StepsFile(Path(asked.keep)) as file:
+            return _written(_taken(source, asked), Kept(file))
     series: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     held, looked = 0, 0
-    for number, item in enumerate(_items(source)):
-        xs, ys = _both(item, number, asked, batched=batched)
+    for xs, ys in _taken(source, asked):
         series.extend(xs)
         labels.extend(ys)
         held += sum(x.nbytes for x in xs)
         if held - looked > _LOOK_EVERY:
             looked = held
-            ram.check_fits(2 * held, "what the loader gives, with a copy,", instead="say how many sequences to take, with most=")
-        if asked.most is not None and len(series) >= asked.most:
-            break
-        if asked.most is None and len(series) > MOST and not hasattr(source, "__len__"):
+            ram.check_fits(2 * held, "what the loader gives, with a copy,", instead=_NOT_ALL)
+    return _joined(series, labels)
+
+
+def _taken(source: Any, asked: Options) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """The sequences and the labels of each item, as many as are wanted."""
+    batched, n_taken = _is_batched(source), 0
+    for number, item in enumerate(_items(source)):
+        xs, ys = _both(item, number, asked, batched=batched)
+        left = None if asked.most is None else asked.most - n_taken
+        n_taken += len(xs)
+        if asked.most is None and n_taken > MOST and not hasattr(source, "__len__"):
             raise DataError(f"it gave more than {MOST:,} sequences and does not tell how many there are: say most=, how many to take")
-    return _joined(series[: asked.most], labels[: asked.most])
+        yield xs[:left], ys[:left]
+        if asked.most is not None and n_taken >= asked.most:
+            return
+
+
+def _written(items: Iterable[tuple[list[np.ndarray], list[np.ndarray]]], kept: Kept) -> Found:
+    """The same with the steps in a file."""
+    labels, shape = Column(), None
+    for xs, ys in items:
+        for x in xs:
+            kept.add(one_of_list(len(kept), x))
+        for label in ys:
+            if shape not in (None, label.shape):
+                raise DataError(_NO_LABELS)
+            shape = label.shape
+            labels.add(label[None])
+    if not len(kept):
+        raise DataError("it yields nothing")
+    return Found(kept.finish(), _known(labels.values(), len(kept)))
 
 
 def _check_end(source: Any, most: int | None) -> None:
@@ -142,8 +173,14 @@ def _split_labels(labels: np.ndarray, n_samples: int) -> list[np.ndarray]:
 def _joined(series: list[np.ndarray], labels: list[np.ndarray]) -> Found:
     if not series:
         raise DataError("it yields nothing")
-    if not labels:
-        return Found(series)
-    if len({label.shape for label in labels}) > 1 or labels[0].ndim > 1 or len(labels) != len(series):
-        raise DataError("its labels are not one for each sequence: say y=False to read without them")
-    return Found(series, with_labels({}, np.stack(labels), "y", len(series), said=True))
+    if len({label.shape for label in labels}) > 1:
+        raise DataError(_NO_LABELS)
+    return Found(series, _known(np.stack(labels) if labels else None, len(series)))
+
+
+def _known(labels: np.ndarray | None, n_samples: int) -> dict[str, Any]:
+    if labels is None:
+        return {}
+    if labels.ndim > 2 or len(labels) != n_samples:
+        raise DataError(_NO_LABELS)
+    return with_labels({}, labels, "y", n_samples, said=True)

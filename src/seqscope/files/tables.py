@@ -1,74 +1,22 @@
-"""Tables: `.csv`, `.tsv` and `.parquet`, long (a row for each step) or wide (a row for each sequence, a column for each step)."""
+"""Tables as sequences: long (a row for each step) or wide (a row for each sequence, a column for each step)."""
 
 from __future__ import annotations
 
-import csv
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from seqscope import labelled, ram
-from seqscope.errors import DataError, nearest, quoted, require, warn
+from seqscope import labelled
+from seqscope.errors import DataError, nearest, quoted
 from seqscope.files.found import Found, Options
 
 LONG, WIDE = "long", "wide"
 
 # What stands before the number of a step in the names of columns; any other word is one of channels ("ch1", "ax2").
 _STEP = re.compile(r"(?i)(?:t|time|step|timestep|time_step)?[_ ]?(\d+)")
-_MOST_OF_A_LINE = 2**24  # a first line that is longer is no table of ours
 _HOW = "say layout='long' (a row for each step) or layout='wide' (a row for each sequence, its columns the steps)"
-
-
-def read_csv(path: Path, asked: Options) -> Found:
-    """A text table: commas, semicolons or tabs between the cells, told by the first line; with a line of names, or without."""
-    ram.check_fits(3 * path.stat().st_size, "the table", instead="read a part of it, or save it as .npy")
-    first, second = _beginning(path)
-    between = max(",;\t", key=first.count)
-    cells, more = (next(csv.reader([line], delimiter=between), []) for line in (first, second))
-    has_names = not all(_is_number(cell) for cell in cells) or _numbered([cell.strip() for cell in cells])
-    if has_names and len(more) > len(cells):  # pandas would take the first cells of all rows for their names
-        raise DataError(
-            f"its rows have different numbers of cells: {len(cells)} names in the first line and {len(more)} cells in the second"
-        )
-    names: Any = None if has_names else range(_most_cells(path, between))
-    decimal = "," if between == ";" and "," in second else "."
-    try:
-        frame = pd.read_csv(
-            path, sep=between, decimal=decimal, header=0 if has_names else None, names=names, encoding="utf-8-sig", low_memory=False
-        )
-    except pd.errors.EmptyDataError:
-        raise DataError("it holds no table") from None
-    except pd.errors.ParserError as error:
-        raise DataError(f"its rows have different numbers of cells: {str(error).rsplit(': ', maxsplit=1)[-1].strip()}") from error
-    if has_names and not _is_wide(frame, asked):
-        _check_rows(frame, path, between)
-    if has_names and not cells[0].strip():
-        frame = _without_row_numbers(frame)
-    return from_table(frame, asked, has_names=has_names)
-
-
-def _without_row_numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Leave a first column without a name out where it counts the rows, from 1 as R's write.csv does or from 0 as pandas does."""
-    numbers = frame.iloc[:, 0].to_numpy()
-    if not len(frame) or frame.shape[1] < 2 or not any(np.array_equal(numbers, first + np.arange(len(frame))) for first in (0, 1)):
-        return frame
-    warn("The first column has no name and counts the rows: it is left out (in R, write.csv(..., row.names = FALSE) writes none).")
-    return frame.iloc[:, 1:]
-
-
-def read_parquet(path: Path, asked: Options) -> Found:
-    """A table in columns, as pandas, polars, Spark or R's arrow write it."""
-    parquet = require("pyarrow.parquet", extra="parquet", purpose="Reading .parquet files")
-    with parquet.ParquetFile(path) as file:
-        groups = (file.metadata.row_group(place) for place in range(file.metadata.num_row_groups))
-        ram.check_fits(3 * sum(group.total_byte_size for group in groups), "the table", instead="read a part of it, or save it as .npy")
-    frame = pd.read_parquet(path, engine="pyarrow")
-    if any(name is not None for name in frame.index.names):  # an index of pandas' own
-        frame = frame.reset_index()
-    return from_table(frame.rename(columns=str), asked)
 
 
 def from_table(frame: pd.DataFrame, asked: Options, *, has_names: bool = True) -> Found:
@@ -81,6 +29,22 @@ def from_table(frame: pd.DataFrame, asked: Options, *, has_names: bool = True) -
     """
     if not len(frame):
         raise DataError("it holds no row")
+    if is_wide(frame, asked, has_names=has_names):
+        return from_wide(frame, asked, has_names=has_names)
+    sample = named(frame, asked.sample, labelled.SAMPLE)
+    if sample is not None and len(frame) > 1 and frame[sample].is_unique:
+        check_steps(frame, asked, sample)
+    return from_long(frame, asked)
+
+
+def is_wide(frame: pd.DataFrame, asked: Options, *, has_names: bool = True) -> bool:
+    """Whether the columns are steps: as said, or by their names.
+
+    Raises
+    ------
+    DataError
+        The layout is none of a table, or has to be said.
+    """
     if asked.layout not in (None, LONG, WIDE):
         raise DataError(f"the layout {asked.layout!r} is not one of a table: {_HOW}")
     if asked.layout is None and not has_names and frame.shape[1] > 1:
@@ -88,32 +52,36 @@ def from_table(frame: pd.DataFrame, asked: Options, *, has_names: bool = True) -
             f"it has no line of names: write one in front, or {_HOW}; columns are then named by their position, such as label=0 for the "
             "first"
         )
-    return _from_wide(frame, asked, has_names=has_names) if _is_wide(frame, asked) else _from_long(frame, asked)
-
-
-def _is_wide(frame: pd.DataFrame, asked: Options) -> bool:
-    """Whether the columns are steps: as said, or by their names."""
-    if asked.layout is not None or _named(frame, asked.time, labelled.TIME) is not None:
+    if asked.layout is not None or named(frame, asked.time, labelled.TIME) is not None:
         return asked.layout == WIDE
-    sample = _named(frame, asked.sample, labelled.SAMPLE)
-    if _numbered(_others(frame, [sample, _named(frame, asked.label, labelled.LABEL)])):
-        return True
-    if sample is not None and len(frame) > 1 and frame[sample].is_unique:
+    known = [named(frame, asked.sample, labelled.SAMPLE), named(frame, asked.label, labelled.LABEL)]
+    return is_numbered(others(frame, known))
+
+
+def check_steps(frame: pd.DataFrame, asked: Options, sample: Any) -> None:
+    """Of a table with one row for each sample, refuse to guess that these are sequences of one step.
+
+    Raises
+    ------
+    DataError
+        Neither a layout was said nor is there a time.
+    """
+    if asked.layout is None and named(frame, asked.time, labelled.TIME) is None:
         raise DataError(f"it has one row for each {sample!r} and no column of times: {_HOW}")
-    return False
 
 
 # A row for each step
 
 
-def _from_long(frame: pd.DataFrame, asked: Options) -> Found:
-    sample, time = _named(frame, asked.sample, labelled.SAMPLE), _named(frame, asked.time, labelled.TIME)
-    label = _named(frame, asked.label, labelled.LABEL)
-    _check_whole(frame, [name for name in (sample, time, label) if name is not None])
+def from_long(frame: pd.DataFrame, asked: Options) -> Found:
+    """Sequences of rows that are steps."""
+    sample, time = named(frame, asked.sample, labelled.SAMPLE), named(frame, asked.time, labelled.TIME)
+    label = named(frame, asked.label, labelled.LABEL)
+    check_whole(frame, [name for name in (sample, time, label) if name is not None])
     if time is not None:
         frame = _in_time(frame, sample, time)
     known = {} if label is None else {"labels": _label_of_each(frame, sample, label)}
-    values = _numbers(frame[_others(frame, [sample, time, label])])
+    values = _numbers(frame[others(frame, [sample, time, label])])
     for name in (sample, time):
         if name is not None:
             values[name] = frame[name]
@@ -139,7 +107,7 @@ def _in_time(frame: pd.DataFrame, sample: Any, time: Any) -> pd.DataFrame:
     if again.size:
         where = ", ".join(f"{name} {frame[name].iloc[again[0]]}" for name in keys)
         hint = "" if sample is not None else "; where there are several sequences, say sample= the column that tells them apart"
-        raise DataError(f"two rows have the same {where} (the second is row {again[0]}): each step stands there once{hint}")
+        raise DataError(f"two rows have the same {where} (the second is row {frame.index[again[0]]}): each step stands there once{hint}")
     samples = np.zeros(len(frame), int) if sample is None else pd.factorize(frame[sample])[0]
     return frame.iloc[np.lexsort((frame[time].to_numpy(), samples))]
 
@@ -157,12 +125,13 @@ def _label_of_each(frame: pd.DataFrame, sample: Any, label: Any) -> np.ndarray:
 # A row for each sequence
 
 
-def _from_wide(frame: pd.DataFrame, asked: Options, *, has_names: bool) -> Found:
+def from_wide(frame: pd.DataFrame, asked: Options, *, has_names: bool) -> Found:
+    """Sequences of rows that are sequences of one channel."""
     if asked.time is not None:
         raise DataError(f"a wide table has a column for each step and none for the time (time={asked.time!r})")
-    sample, label = _named(frame, asked.sample, labelled.SAMPLE), _named(frame, asked.label, labelled.LABEL)
-    steps = _others(frame, [sample, label])
-    _check_whole(frame, [name for name in (sample, label) if name is not None])
+    sample, label = named(frame, asked.sample, labelled.SAMPLE), named(frame, asked.label, labelled.LABEL)
+    steps = others(frame, [sample, label])
+    check_whole(frame, [name for name in (sample, label) if name is not None])
     if label is None and not has_names and asked.label is None and len(steps) > 2:
         _check_first(frame)
     values = _numbers(frame[steps]).to_numpy(np.float64)
@@ -182,7 +151,7 @@ def _check_first(frame: pd.DataFrame) -> None:
 
 def _times(steps: list[Any]) -> np.ndarray | None:
     """The times that the names of the columns are, where they are not just numbers of steps."""
-    if _numbered([str(name) for name in steps]) or not all(_is_number(str(name)) for name in steps):
+    if is_numbered([str(name) for name in steps]) or not all(is_number(str(name)) for name in steps):
         return None
     times = np.array([float(name) for name in steps])
     return times if (np.diff(times) > 0).all() else None
@@ -191,7 +160,7 @@ def _times(steps: list[Any]) -> np.ndarray | None:
 # Columns
 
 
-def _named(frame: pd.DataFrame, said: Any, default: str) -> Any:
+def named(frame: pd.DataFrame, said: Any, default: str) -> Any:
     """The column that was said, or the one of the usual name, whatever its case; None where there is none."""
     if said is False:
         return None
@@ -202,7 +171,8 @@ def _named(frame: pd.DataFrame, said: Any, default: str) -> Any:
     return said
 
 
-def _others(frame: pd.DataFrame, known: list[Any]) -> list[Any]:
+def others(frame: pd.DataFrame, known: list[Any]) -> list[Any]:
+    """The columns that are none of those that are known: values."""
     rest = [name for name in frame.columns if not any(name == one for one in known if one is not None)]
     if not rest:
         raise DataError(f"it has the columns {quoted(map(str, frame.columns))} and none of values")
@@ -210,7 +180,12 @@ def _others(frame: pd.DataFrame, known: list[Any]) -> list[Any]:
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns of values, which are numbers."""
+    check_numbers(frame)
+    return frame.copy()
+
+
+def check_numbers(frame: pd.DataFrame) -> None:
+    """Refuse columns of values that are no numbers."""
     for name in frame.columns:
         column = frame[name]
         if not pd.api.types.is_numeric_dtype(column):
@@ -220,10 +195,10 @@ def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
                 f"the column {name!r} holds {what}, and every column of values is numbers: leave it out, or say what it is "
                 f"(sample={name!r}, time={name!r}, label={name!r})"
             )
-    return frame.copy()
 
 
-def _check_whole(frame: pd.DataFrame, names: list[Any]) -> None:
+def check_whole(frame: pd.DataFrame, names: list[Any]) -> None:
+    """Refuse gaps in columns that say what a row is."""
     for name in names:
         gaps = np.flatnonzero(frame[name].isna())
         if gaps.size:
@@ -234,7 +209,7 @@ def _as_labels(column: pd.Series[Any]) -> np.ndarray:
     return column.to_numpy() if pd.api.types.is_numeric_dtype(column) else column.astype(str).to_numpy(dtype=str)
 
 
-def _numbered(names: list[Any]) -> bool:
+def is_numbered(names: list[Any]) -> bool:
     """Whether names are those of steps that follow each other: 0, 1, 2 or t1, t2, t3."""
     found = [_STEP.fullmatch(str(name)) for name in names]
     numbers = [int(match[1]) for match in found if match is not None and len(match[1]) < 10]
@@ -243,37 +218,10 @@ def _numbered(names: list[Any]) -> bool:
     return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(names)))
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number, or nothing."""
     try:
         float(cell)
     except ValueError:
         return not cell.strip()
     return True
-
-
-# Lines
-
-
-def _most_cells(path: Path, between: str) -> int:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return max(line.count(between) for line in file) + 1
-
-
-def _beginning(path: Path) -> tuple[str, str]:
-    """The first two lines that are not empty."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = (line for line in iter(lambda: file.readline(_MOST_OF_A_LINE), "") if line.strip())
-        return next(lines, ""), next(lines, "")
-
-
-def _check_rows(frame: pd.DataFrame, path: Path, between: str) -> None:
-    """Say the line that has fewer cells than the names, where there are gaps; pandas fills them with NaN."""
-    if not frame.iloc[:, -1].isna().any():
-        return
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, delimiter=between)
-        for cells in lines:
-            if cells and len(cells) < frame.shape[1]:
-                raise DataError(
-                    f"its rows have different numbers of cells: expected {frame.shape[1]} in line {lines.line_num}, saw {len(cells)}"
-                )
