@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from seqscope._version import __version__
-from seqscope.cli import explain, feed, look, maximize, show, text, units
+from seqscope.cli import explain, feed, look, maximize, record, show, text, units
 from seqscope.engines.base import KERAS_BACKENDS
 from seqscope.errors import SeqscopeError
 
@@ -38,6 +38,7 @@ app.command(epilog="Example: seqscope maximize japanese_vowels --target 3 --like
 )
 app.command(epilog="Example: seqscope units japanese_vowels japanese_vowels --layer lstm -o units.html -o units.csv")(units.units)
 app.command(epilog="Example: seqscope text char_lstm shakespeare --unit 0 --unit 17 -o units.html")(text.text)
+app.command(epilog="Example: seqscope record japanese_vowels japanese_vowels vowels.zarr --layer lstm --states all")(record.record)
 app.command(epilog="Example: cut -d, -f3- utterance.csv | seqscope stream japanese_vowels --layer lstm --state h")(feed.stream)
 
 
