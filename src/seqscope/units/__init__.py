@@ -1,6 +1,7 @@
 """Units: what each does over a data set, what drives it, where units do it together, and the paths of the states through time.
 
-Every function takes what `scope.activations(X, layer)` gives, in memory or in chunks (dask), and reads it block by block along the samples.
+Every function takes what `scope.activations(X, layer)` gives, in memory, in chunks (dask) or in a store that was
+opened lazily, and reads it block by block along the samples. Where it takes `client=`, the workers of a Dask cluster do so.
 """
 
 from seqscope.units.ablation import ablation

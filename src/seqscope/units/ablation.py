@@ -171,7 +171,7 @@ def _table(
             without = specimen.holding(of_layer.hold(np.array([position]), np.array([value])))
             yield 1, without.take_in(asked.sequences)[1]
 
-    for feed in progress.tracked(held(), total=len(positions), what="Ablating", show=show):
+    for feed in progress.tracked(held(), total=len(positions), what="Ablating", show=show, unit="units"):
         scores = _scores(feed, asked.sequences, asked.outputs, asked.reading)
         after = scores.argmax(1)
         found["accuracy"].append(float((after == right).mean()))

@@ -16,6 +16,8 @@ from seqscope.units.clocks import clock_of
 
 # The values of a block: what lies on disk or in chunks is held this much at a time.
 _BLOCK = 1 << 23
+# Fewer units count as so many: what is made of a value takes its room too, and chunks of a store hold about so many, read whole.
+_FEW = 16
 # The values that stay in a processor's cache while several sums are taken over them.
 _PIECE = 1 << 17
 
@@ -133,25 +135,44 @@ class Taken:
         """One sequence, (time, unit), NaN after its end."""
         return np.asarray(self.array.isel({SAMPLE: row}).values)
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether its values are still to be read or computed: in a file that was opened lazily, or in chunks of dask."""
+        return not self.array._in_memory
+
     def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
         """The samples of each block, and its values (sample, time, unit): a view of an array in memory, else read."""
-        for rows in self._rows():
-            yield rows, _as_floats(self.array.isel({SAMPLE: rows}).values)
+        return ((rows, self.block(rows)) for rows in self.rows())
 
-    def _rows(self) -> Iterator[slice]:
-        """Blocks of samples: whole chunks of an array in chunks, since a part of one costs as much as all of it."""
-        most = max(1, _BLOCK // max(1, self.n_steps * self.n_units))
-        chunks = self.array.chunksizes.get(SAMPLE)
-        edges = np.arange(self.n_samples + 1) if chunks is None else np.concatenate([[0], np.cumsum(chunks)])
-        start = 0
+    def block(self, rows: slice) -> np.ndarray:
+        """The values of some samples, (sample, time, unit), as floats."""
+        return as_floats(self.array.isel({SAMPLE: rows}).values)
+
+    def rows(self) -> Iterator[slice]:
+        """Blocks of samples: whole chunks of an array in chunks, since a part of one costs as much as all of it.
+
+        A power of two, as the chunks of a recording are: so blocks are the same in memory and in a store, and with them every last digit.
+        """
+        most = max(1, _BLOCK // max(1, self.n_steps * max(_FEW, self.n_units)))
+        most, edges, start = 1 << (most.bit_length() - 1), self._edges(), 0
         while start < self.n_samples:
-            within = edges[(edges > start) & (edges <= start + most)]
-            stop = int(within[-1] if len(within) else edges[edges > start][0])
+            last, first = np.searchsorted(edges, [start + most, start], side="right")
+            stop = int(edges[max(last - 1, first)])
             yield slice(start, stop)
             start = stop
 
+    def _edges(self) -> np.ndarray:
+        """Where chunks begin, and where the last ends."""
+        chunks: Any = self.array.chunksizes.get(SAMPLE)
+        if chunks is None:
+            chunks = self.array.encoding.get("preferred_chunks", {}).get(SAMPLE, 1) if self.is_stored else 1
+        if isinstance(chunks, tuple):
+            return np.concatenate([[0], np.cumsum(chunks)])
+        return np.append(np.arange(0, self.n_samples, chunks), self.n_samples)
 
-def _as_floats(values: np.ndarray) -> np.ndarray:
+
+def as_floats(values: np.ndarray) -> np.ndarray:
+    """Values as float32 or float64, whichever holds them."""
     return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32 if values.dtype == np.float16 else np.float64)
 
 

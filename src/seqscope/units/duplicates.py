@@ -8,6 +8,7 @@ which rules out nearly all units: two with |r| >= t over all N steps have standa
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,11 +16,14 @@ from seqscope.labelled import UNIT, Part
 from seqscope.units.blocks import Taken
 from seqscope.units.moments import Moments, over_blocks
 
+if TYPE_CHECKING:
+    import distributed
+
 # The part: every so many pieces.
 EVERY = 8
 
 
-def duplicates(taken: Taken, found: Moments, threshold: float) -> dict[str, Part]:
+def duplicates(taken: Taken, found: Moments, threshold: float, workers: distributed.Client | None = None) -> dict[str, Part]:
     """For each unit the first one before it that does the same, or the opposite.
 
     Parameters
@@ -28,12 +32,14 @@ def duplicates(taken: Taken, found: Moments, threshold: float) -> dict[str, Part
         Of all blocks, with products over every `EVERY` pieces.
     threshold : float
         The size of a correlation from which two units are alike.
+    workers : distributed.Client, optional
+        Who reads the units that are left once more.
     """
     r = np.zeros((taken.n_units, taken.n_units))
     may = _may_be_alike(found, threshold)
     if may.any() and found.co_n < found.complete:
         some = replace(taken, array=taken.array.isel({UNIT: np.flatnonzero(may)}))
-        found = over_blocks(some, 1.0, products=1)
+        found = over_blocks(some, 1.0, products=1, workers=workers)
         r[np.ix_(may, may)] = _correlations(found)
     elif may.any():
         r = _correlations(found)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from seqscope.errors import DataError
+from seqscope.flat import Flat
 from seqscope.labelled import UNIT, Part
 from seqscope.sequences import Sequences
-from seqscope.units.blocks import Taken, pieces
-from seqscope.units.places import Places
+from seqscope.units.blocks import Taken, inputs_of, pieces
+from seqscope.units.places import placing
 
 # A lag counts where it pairs up at least this share of the steps: at the longest lags a few pairs correlate by chance.
 _ENOUGH = 0.1
@@ -39,74 +42,39 @@ def lags_asked(wanted: Any, *, looks_back: bool) -> np.ndarray:
 
 
 class Following:
-    """Sums over the pairs of an input step and a layer's step, for every lag, channel and unit.
+    """What a unit follows: reads blocks together with the input that they come from.
 
     Parameters
     ----------
-    lags : int array (lag,)
-        Input steps by which a unit comes after the channel.
-    shift : array (unit,)
-        A value near each unit's mean, from which it is counted.
+    X, lags
+        As in `units.summary`.
     """
 
-    def __init__(self, taken: Taken, inputs: Sequences, place: Callable[[slice], Places], lags: np.ndarray, shift: np.ndarray) -> None:
-        self.inputs, self.place, self.lags, self.shift = inputs, place, lags, shift
-        flat = inputs.to_flat()
-        self.steps, self.starts, self.lengths = flat.steps, flat.starts, flat.lengths
-        self.channel_shift = flat.part(0).mean(axis=0, dtype=np.float64)
-        n_lags, n_channels = len(lags), self.steps.shape[1]
-        self.n = np.zeros((n_lags, 1, taken.n_units))
-        self.x, self.xx, self.a, self.aa, self.xa = (np.zeros((n_lags, n_channels, taken.n_units)) for _ in range(5))
+    def __init__(self, taken: Taken, X: Any, lags: Any) -> None:
+        self.inputs, self.lags = inputs_of(taken, X), lags_asked(lags, looks_back=taken.looks_back)
+        self.place = placing(taken, self.inputs)
+        self.channel_shift = self.inputs.to_flat().part(0).mean(axis=0, dtype=np.float64)
+        self.pairs: Pairs | None = None
 
-    def add(self, rows: slice, block: np.ndarray) -> None:
-        """Take in a block (sample, time, unit)."""
-        for part in pieces(block):
-            here = slice(rows.start + part.start, min(rows.start + part.stop, rows.stop))
-            values = block[part].reshape(-1, block.shape[-1])
-            there = ~np.isnan(values)
-            some = there.any(axis=1)
-            moved = np.where(there, values - self.shift, 0)
-            squares = moved**2
-            pairs = None if there[some].all() else there.astype(np.float64)
-            centre = self.place(here).centre
-            for at, lag in enumerate(self.lags):
-                x, inside = self._channels(here, centre - lag)
-                x[~some] = 0
-                self._add_pairs(at, x, (inside & some).astype(np.float64), moved, squares, pairs)
+    def beside(self, rows: slice, *, is_sent: bool) -> tuple[Sequences, np.ndarray]:
+        """The input of these samples, and the places in it that each step stands for."""
+        part = self.inputs[rows]
+        return part.loaded() if is_sent else part, self.place(rows).centre
 
-    def _channels(self, rows: slice, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The input at some places, (step, channel), and whether there are such; 0 where there are not."""
-        inside = (at >= 0) & (at < self.lengths[rows, None])
-        places = np.where(inside, at, 0) + self.starts[rows, None]  # each row in its own sample, which may lie in a file
-        found = self.steps[places].reshape(places.size, -1) - self.channel_shift
-        return np.where(inside.reshape(-1, 1), found, 0), inside.reshape(-1)
+    @property
+    def read(self) -> Callable[[np.ndarray, Any], Pairs]:
+        """The sums over a block."""
+        return partial(_pairs_of, lags=self.lags, channel_shift=self.channel_shift)
 
-    def _add_pairs(self, at: int, x: np.ndarray, inside: np.ndarray, a: np.ndarray, squares: np.ndarray, pairs: np.ndarray | None) -> None:
-        """Take in the pairs at one lag; `pairs` says where units have values, None: all have, or none."""
-        self.a[at] += inside @ a
-        self.aa[at] += inside @ squares
-        self.xa[at] += x.T @ a
-        if pairs is None:
-            self.n[at] += inside.sum()
-            self.x[at] += x.sum(axis=0)[:, None]
-            self.xx[at] += np.einsum("ij,ij->j", x, x)[:, None]
-        else:
-            self.n[at] += inside @ pairs
-            self.x[at] += x.T @ pairs
-            self.xx[at] += (x**2).T @ pairs
+    def take(self, rows: slice, seen: Pairs) -> None:
+        """Take in the sums over a block."""
+        self.pairs = seen if self.pairs is None else self.pairs.merged(seen)
 
-    def correlations(self) -> np.ndarray:
-        """Pearson's r, (lag, channel, unit); NaN where one of the two never moves, or too few steps pair up."""
-        n = np.maximum(self.n, 1)
-        of_x, of_a = self.xx - self.x**2 / n, self.aa - self.a**2 / n
-        moves = (of_x > 1e-12 * self.xx) & (of_a > 1e-12 * self.aa) & (self.n >= np.maximum(3, _ENOUGH * self.n.max(axis=0)))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = (self.xa - self.x * self.a / n) / np.sqrt(of_x * of_a)
-        return np.where(moves, np.clip(found, -1, 1), np.nan)
-
-    def strongest(self) -> dict[str, Part]:
+    def parts(self) -> dict[str, Part]:
         """For each unit the correlation that is farthest from 0, its channel and its lag."""
-        found = self.correlations()
+        if self.pairs is None:
+            return {}
+        found = self.pairs.correlations()
         flat = found.reshape(-1, found.shape[-1])
         best = np.nanargmax(np.nan_to_num(np.abs(flat), nan=-1.0), axis=0)
         r = flat[best, np.arange(flat.shape[1])]
@@ -117,6 +85,103 @@ class Following:
             "channel": ((UNIT,), _named(channel, none, self.inputs), "Channel"),
             "lag": ((UNIT,), np.where(none, np.nan, self.lags[lag]), "Lag"),
         }
+
+
+@dataclass
+class Pairs:
+    """Sums over the pairs of an input step and a layer's step, for every lag, channel and unit.
+
+    Attributes
+    ----------
+    shift : array (unit,)
+        A value near each unit's mean, from which it is counted.
+    n : array (lag, 1, unit)
+        The pairs.
+    x, xx, a, aa, xa : arrays (lag, channel, unit)
+        Sums of the channel, of the unit, of their squares and of their products.
+    """
+
+    shift: np.ndarray
+    n: np.ndarray
+    x: np.ndarray
+    xx: np.ndarray
+    a: np.ndarray
+    aa: np.ndarray
+    xa: np.ndarray
+
+    @classmethod
+    def none(cls, shift: np.ndarray, n_lags: int, n_channels: int) -> Pairs:
+        """No pairs yet."""
+        return cls(shift, np.zeros((n_lags, 1, len(shift))), *(np.zeros((n_lags, n_channels, len(shift))) for _ in range(5)))
+
+    def merged(self, other: Pairs) -> Pairs:
+        """The sums over both, with the units of the other counted from the shift of this."""
+        apart = other.shift - self.shift
+        return Pairs(
+            self.shift,
+            self.n + other.n,
+            self.x + other.x,
+            self.xx + other.xx,
+            self.a + other.a + other.n * apart,
+            self.aa + other.aa + 2 * apart * other.a + other.n * apart**2,
+            self.xa + other.xa + other.x * apart,
+        )
+
+    def add(self, at: int, x: np.ndarray, inside: np.ndarray, a: np.ndarray, squares: np.ndarray, there: np.ndarray | None) -> None:
+        """Take in the pairs at one lag; `there` says where units have values, None: all have, or none."""
+        self.a[at] += inside @ a
+        self.aa[at] += inside @ squares
+        self.xa[at] += x.T @ a
+        if there is None:
+            self.n[at] += inside.sum()
+            self.x[at] += x.sum(axis=0)[:, None]
+            self.xx[at] += np.einsum("ij,ij->j", x, x)[:, None]
+        else:
+            self.n[at] += inside @ there
+            self.x[at] += x.T @ there
+            self.xx[at] += (x**2).T @ there
+
+    def correlations(self) -> np.ndarray:
+        """Pearson's r, (lag, channel, unit); NaN where one of the two never moves, or too few steps pair up."""
+        n = np.maximum(self.n, 1)
+        of_x, of_a = self.xx - self.x**2 / n, self.aa - self.a**2 / n
+        moves = (of_x > 1e-12 * self.xx) & (of_a > 1e-12 * self.aa) & (self.n >= np.maximum(3, _ENOUGH * self.n.max(axis=0)))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = (self.xa - self.x * self.a / n) / np.sqrt(of_x * of_a)
+        return np.where(moves, np.clip(found, -1, 1), np.nan)
+
+
+def _pairs_of(block: np.ndarray, beside: tuple[Sequences, np.ndarray], *, lags: np.ndarray, channel_shift: np.ndarray) -> Pairs:
+    """The sums over a block (sample, time, unit), with its input and the input step of each of its steps."""
+    flat, centres = beside[0].to_flat(), np.broadcast_to(beside[1], block.shape[:2])
+    found = Pairs.none(_shift_of(block), len(lags), len(channel_shift))
+    for part in pieces(block):
+        values = block[part].reshape(-1, block.shape[-1])
+        there = ~np.isnan(values)
+        some = there.any(axis=1)
+        moved = np.where(there, values - found.shift, 0)
+        squares = moved**2
+        holed = None if there[some].all() else there.astype(np.float64)
+        for at, lag in enumerate(lags):
+            x, inside = _channels(flat, part, centres[part] - lag, channel_shift)
+            x[~some] = 0
+            found.add(at, x, (inside & some).astype(np.float64), moved, squares, holed)
+    return found
+
+
+def _shift_of(block: np.ndarray) -> np.ndarray:
+    """The mean of each unit over some of the steps."""
+    here = block.reshape(-1, block.shape[-1])[:: max(1, block[..., 0].size // 256)]
+    there = ~np.isnan(here)
+    return np.asarray(np.where(there, here, 0).sum(axis=0, dtype=np.float64) / np.maximum(there.sum(axis=0), 1))
+
+
+def _channels(flat: Flat, part: slice, at: np.ndarray, shift: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The input at some places, (step, channel), and whether there are such; 0 where there are not."""
+    inside = (at >= 0) & (at < flat.lengths[part, None])
+    places = np.where(inside, at, 0) + flat.starts[part, None]  # each row in its own sample, which may lie in a file
+    found = flat.steps[places].reshape(places.size, -1) - shift
+    return np.where(inside.reshape(-1, 1), found, 0), inside.reshape(-1)
 
 
 def _named(positions: np.ndarray, none: np.ndarray, inputs: Sequences) -> np.ndarray:

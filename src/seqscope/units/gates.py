@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
@@ -10,6 +13,10 @@ import xarray as xr
 from seqscope.errors import DataError, UnsupportedError
 from seqscope.labelled import DIRECTION, GATE, LONG_NAMES, SAMPLE, UNIT, Part
 from seqscope.units.blocks import Taken, take_in
+from seqscope.units.working import each_block
+
+if TYPE_CHECKING:
+    import distributed
 
 # Karpathy, Johnson and Fei-Fei 2015, section 4.2: a gate is left-saturated below, right-saturated above.
 SHUT, OPEN = 0.1, 0.9
@@ -18,7 +25,7 @@ SHUT, OPEN = 0.1, 0.9
 _GATES = {"lstm": (("i", "f", "o"), "f"), "gru": (("r", "z"), "z")}
 
 
-def gate_figures(taken: Taken, states: Any) -> dict[str, Part]:
+def gate_figures(taken: Taken, states: Any, workers: distributed.Client | None = None) -> dict[str, Part]:
     """`left_saturated` and `right_saturated` (unit, gate), and `half_life` (unit).
 
     Raises
@@ -34,7 +41,7 @@ def gate_figures(taken: Taken, states: Any) -> dict[str, Part]:
     if kind is None:
         raise UnsupportedError(f"The states {', '.join(map(str, states))} have no gates: an LSTM and a GRU have.")
     gates, keeps = _GATES[kind]
-    counted = {gate: _Counted(_fitting(taken, states[gate], gate)) for gate in gates}
+    counted = {gate: _counted(_fitting(taken, states[gate], gate), workers) for gate in gates}
     halves = [np.stack([getattr(counted[gate], name) for gate in gates], axis=1) for name in ("shut", "open")]
     with np.errstate(divide="ignore"):
         half_life = np.log(0.5) / np.minimum(counted[keeps].mean_log(), -0.0)
@@ -51,38 +58,63 @@ def gate_coords(states: xr.Dataset) -> dict[str, xr.Variable]:
     return {GATE: xr.Variable(GATE, list(gates), {"long_name": LONG_NAMES[GATE]})}
 
 
-def _fitting(taken: Taken, gate: xr.DataArray, name: str) -> Taken:
-    """A gate on the units of the activations: of a bidirectional layer the forward ones, then the backward ones."""
-    if DIRECTION in gate.dims:
-        ways = [gate.isel({DIRECTION: way}, drop=True) for way in range(gate.sizes[DIRECTION])]
-        gate = xr.concat(ways, UNIT, coords="minimal", compat="override", join="override")
-    found = take_in(gate)
-    if (found.n_samples, found.n_units) != (taken.n_samples, taken.n_units):
+def _fitting(taken: Taken, gate: xr.DataArray, name: str) -> list[Taken]:
+    """A gate on the units of the activations: of a bidirectional layer the forward ones, and the backward ones."""
+    ways = range(gate.sizes.get(DIRECTION, 0))  # not put together, which would read them
+    found = [take_in(gate.isel({DIRECTION: way}, drop=True)) for way in ways] if DIRECTION in gate.dims else [take_in(gate)]
+    n_samples, n_units = found[0].n_samples, sum(way.n_units for way in found)
+    if (n_samples, n_units) != (taken.n_samples, taken.n_units):
         raise DataError(
-            f"The gate {name} has {found.n_samples} samples and {found.n_units} units and the activations {taken.n_samples} and "
+            f"The gate {name} has {n_samples} samples and {n_units} units and the activations {taken.n_samples} and "
             f"{taken.n_units}: give the states of the same layer over the same data."
         )
-    if SAMPLE in gate.coords and SAMPLE in taken.array.coords and not np.array_equal(found.samples, taken.samples):
+    if SAMPLE in gate.coords and SAMPLE in taken.array.coords and not np.array_equal(found[0].samples, taken.samples):
         raise DataError("The states have other samples than the activations, or another order: give those of the same sequences.")
     return found
 
 
+@dataclass
 class _Counted:
-    """How often a gate is shut and open, and the sum of its logarithm, block by block."""
+    """How often a gate is shut and open, and the sum of its logarithm, (unit,).
 
-    def __init__(self, gate: Taken) -> None:
-        n, shut, opened = (np.zeros(gate.n_units, np.int64) for _ in range(3))
-        self.logs = np.zeros(gate.n_units)
-        for _, block in gate.blocks():
-            there = ~np.isnan(block)
-            n += there.sum(axis=(0, 1))
-            shut += (block < SHUT).sum(axis=(0, 1))
-            opened += (block > OPEN).sum(axis=(0, 1))
-            with np.errstate(divide="ignore"):
-                self.logs += np.where(there, np.log(block), 0).sum(axis=(0, 1), dtype=np.float64)
-        self.n = np.where(n, n, np.nan)
-        self.shut, self.open = shut / self.n, opened / self.n
+    Of the steps at which it has a value, `n`.
+    """
+
+    n: np.ndarray
+    n_shut: np.ndarray
+    n_open: np.ndarray
+    logs: np.ndarray
+
+    def with_(self, other: _Counted, put: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> _Counted:
+        """This and another, with each figure of the two put together."""
+        return _Counted(*(put(getattr(self, name), getattr(other, name)) for name in ("n", "n_shut", "n_open", "logs")))
+
+    @property
+    def shut(self) -> np.ndarray:
+        """The share of time that it is shut."""
+        return self._share(self.n_shut)
+
+    @property
+    def open(self) -> np.ndarray:
+        """The share of time that it is open."""
+        return self._share(self.n_open)
 
     def mean_log(self) -> np.ndarray:
         """The mean of the gate's logarithm: gates multiply up, so their geometric mean counts."""
-        return np.asarray(self.logs / self.n)
+        return self._share(self.logs)
+
+    def _share(self, count: np.ndarray) -> np.ndarray:
+        return np.asarray(count / np.where(self.n, self.n, np.nan))
+
+
+def _counted(ways: list[Taken], workers: distributed.Client | None) -> _Counted:
+    """Over all blocks, one direction's units after the other's."""
+    of_ways = (reduce(lambda a, b: a.with_(b, np.add), each_block(way, _count, workers)) for way in ways)
+    return reduce(lambda a, b: a.with_(b, lambda *both: np.concatenate(both)), of_ways)
+
+
+def _count(rows: slice, block: np.ndarray) -> _Counted:
+    there = ~np.isnan(block)
+    with np.errstate(divide="ignore"):
+        logs = np.where(there, np.log(block), 0).sum(axis=(0, 1), dtype=np.float64)
+    return _Counted(there.sum(axis=(0, 1)), (block < SHUT).sum(axis=(0, 1)), (block > OPEN).sum(axis=(0, 1)), logs)

@@ -13,6 +13,7 @@ import xarray as xr
 from seqscope.errors import DataError
 from seqscope.labelled import LABEL, RANK, UNIT, Part, figures_result
 from seqscope.units.blocks import Taken, plain, positive, step_word, take_in
+from seqscope.units.working import each_block, workers_of
 
 
 def match(
@@ -26,6 +27,7 @@ def match(
     after: int = 1,
     k: int = 20,
     units: Any = None,
+    client: Any = None,
 ) -> xr.Dataset:
     """The units that are on through a stretch, and every other place in the data set where they are on together.
 
@@ -50,6 +52,9 @@ def match(
         The matches that are kept.
     units : sequence, optional
         Units to look for, by label, in place of those that the stretch selects.
+    client : distributed.Client, str or int, optional
+        A Dask cluster whose workers search an array that is not in memory: a client, the address of a scheduler, or a number of workers to
+        start here. The result is the same.
 
     Returns
     -------
@@ -61,6 +66,8 @@ def match(
     ------
     DataError
         There is no such sample, step or unit, or no unit is selected; says which threshold would select one.
+    UnsupportedError
+        The cluster went away, or its workers see other data than this process.
 
     Notes
     -----
@@ -88,11 +95,12 @@ def match(
             raise DataError("units names a unit twice: give each once.")
         if not len(chosen):
             raise DataError("units names no unit: give one or more, or leave it out for those that the stretch selects.")
+    search = _Search(stretch.row, stretch.start, stretch.stop, stretch.threshold, chosen, k)
     best, n_found = _Runs.none(), 0
-    for rows, block in taken.blocks():
-        here = stretch.elsewhere(_runs(block, chosen, stretch.threshold, rows.start))
-        n_found += len(here.samples)
-        best = best.joined(here).best(k, stretch.stop - stretch.start, len(chosen))
+    with workers_of(client) as workers:
+        for here, n_here in each_block(taken, search.within, workers):
+            n_found += n_here
+            best = search.best(best.joined(here))
     said = {
         "sample": taken.samples[row],
         "start": stretch.start,
@@ -167,10 +175,6 @@ class _Stretch:
             return "no threshold would select one; before=0 and after=0 let units be on around it too, and units= names them"
         return "no unit has a value in all of its steps"
 
-    def elsewhere(self, runs: _Runs) -> _Runs:
-        """Without the runs that share a step with this."""
-        return runs.take((runs.samples != self.row) | (runs.stops <= self.start) | (runs.starts >= self.stop))
-
 
 def _between(low: float, high: float) -> str:
     """A number above `low` and at most `high`, in as few digits as there need to be."""
@@ -205,6 +209,28 @@ class _Runs:
         """The first `k` in order."""
         apart = np.abs(self.stops - self.starts - length)
         return self.take(np.lexsort((self.starts, self.samples, apart, self.others / n_selected))[:k])
+
+
+@dataclass(frozen=True)
+class _Search:
+    """For runs in which the chosen units are on, elsewhere than in the stretch: of a sample, from a start to a stop; the first `k`."""
+
+    row: int
+    start: int
+    stop: int
+    threshold: float
+    chosen: np.ndarray
+    k: int
+
+    def within(self, rows: slice, block: np.ndarray) -> tuple[_Runs, int]:
+        """The best of a block (sample, time, unit), and how many there are."""
+        runs = _runs(block, self.chosen, self.threshold, rows.start)
+        runs = runs.take((runs.samples != self.row) | (runs.stops <= self.start) | (runs.starts >= self.stop))
+        return self.best(runs), len(runs.samples)
+
+    def best(self, runs: _Runs) -> _Runs:
+        """The first in order."""
+        return runs.best(self.k, self.stop - self.start, len(self.chosen))
 
 
 def _runs(block: np.ndarray, chosen: np.ndarray, threshold: float, first: int) -> _Runs:

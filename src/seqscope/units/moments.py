@@ -8,16 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seqscope.errors import DataError
-from seqscope.units.blocks import Taken, pieces
+from seqscope.units.blocks import RECURRENT, Taken, pieces
+from seqscope.units.working import Reader, each_block
+
+if TYPE_CHECKING:
+    import distributed
 
 # Values side by side in a sum along rows: with few units, several steps make one row, for NumPy sums long rows faster.
 _WIDE = 2048
 # A mean so many times the spread is taken off before values are squared: float32 would lose the spread.
 _LARGE = 4.0
+# Kinds of layer whose values say nothing of an end to be near to, though they may lie within -1 and 1.
+_UNBOUNDED = ("conv1d", "conv1d_transposed", "linear", "embedding", "batch_norm", "layer_norm", "dropout", "attention")
 
 
 @dataclass
@@ -77,37 +85,101 @@ class Moments:
         )
 
 
-def over_blocks(taken: Taken, threshold: float, *, products: int, readers: Sequence[Callable[[slice, np.ndarray], None]] = ()) -> Moments:
+def over_blocks(
+    taken: Taken,
+    threshold: float,
+    *,
+    products: int,
+    readers: Sequence[Reader] = (),
+    workers: distributed.Client | None = None,
+) -> Moments:
     """The moments of all blocks.
 
     Parameters
     ----------
     threshold, products
         As in `moments_of`.
-    readers : sequence of functions
-        What else takes in each block, with its rows, while it is there.
+    readers : sequence of Reader
+        What else takes in each block while it is there.
+    workers : distributed.Client, optional
+        Who reads the blocks.
 
     Raises
     ------
     DataError
         A value is infinite.
     """
+    look = partial(_look, threshold=threshold, products=products, reads=[reader.read for reader in readers])
+    beside = partial(_beside, readers, is_sent=workers is not None and taken.is_stored)
     found: list[Moments] = []
-    for rows, block in taken.blocks():
-        here = moments_of(block, threshold, products=products)
-        if np.isinf(here.low[here.n > 0]).any() or np.isinf(here.high[here.n > 0]).any():
-            sample, step, unit = np.argwhere(np.isinf(block))[0].tolist()
+    for rows, here, infinite, seen in each_block(taken, look, workers, beside=beside):
+        if infinite is not None:
+            sample, step, unit = infinite
             raise DataError(
                 f"Unit {taken.unit_labels[unit]!r} is infinite at step {step} of sample {taken.samples[rows.start + sample]!s}: expected "
                 "finite activations."
             )
-        for read in readers:
-            read(rows, block)
+        for reader, of_block in zip(readers, seen, strict=True):
+            reader.take(rows, of_block)
         found = [found[0].merged(here)] if found else [here]
     return found[0]
 
 
-def moments_of(block: np.ndarray, threshold: float, *, products: int) -> Moments:
+def _beside(readers: Sequence[Reader], rows: slice, *, is_sent: bool) -> list[Any]:
+    return [reader.beside(rows, is_sent=is_sent) for reader in readers]
+
+
+def _look(
+    rows: slice, block: np.ndarray, beside: list[Any], *, threshold: float, products: int, reads: list[Callable[[np.ndarray, Any], Any]]
+) -> tuple[slice, Moments, list[int] | None, list[Any]]:
+    """One block: its samples, its moments, the place of a value that is infinite, and what the readers see where there is none."""
+    here = moments_of(block, threshold, products=products)
+    if np.isinf(here.low[here.n > 0]).any() or np.isinf(here.high[here.n > 0]).any():
+        return rows, here, np.argwhere(np.isinf(block))[0].tolist(), []
+    return rows, here, None, [read(block, part) for read, part in zip(reads, beside, strict=True)]
+
+
+def moment_figures(
+    found: Moments, kind: str, threshold: float, *, may_be_bounded: bool = True
+) -> tuple[str, dict[str, tuple[np.ndarray, str]]]:
+    """What was summed up, by name, each with what it is called in full, and what `saturated` means in a layer of this kind.
+
+    Parameters
+    ----------
+    threshold : float
+        As in `moments_of`.
+    may_be_bounded : bool
+        False where there were values outside of -1 and 1 that are not among those summed up.
+
+    Returns
+    -------
+    text : str
+    figures : dict of (array (unit,), str)
+        NaN, or not dead, where a unit has no value.
+    """
+    lowest, highest = found.low.min(), found.high.max()
+    rectified = bool(lowest == 0) and kind not in ("softmax", *RECURRENT)
+    bounded = may_be_bounded and lowest >= -1 and highest <= 1 and kind not in _UNBOUNDED
+    is_there = found.n > 0
+    n = np.where(is_there, found.n, np.nan)
+    if rectified:
+        text, share = "share of time at 0 (a rectified layer)", found.at_zero / n
+    elif bounded:
+        text, share = f"share of time with |value| >= {threshold:g} (a layer within -1 and 1)", found.near_end / n
+    else:
+        text, share = "not defined: the layer's values have no end to be near to", np.full(len(n), np.nan)
+    still = found.high == found.low
+    return text, {
+        "mean": (np.where(is_there, found.mean, np.nan), "Mean"),
+        "spread": (np.sqrt(found.m2 / n), "Standard deviation"),
+        "low": (np.where(is_there, found.low, np.nan).astype(np.float64), "Lowest value"),
+        "high": (np.where(is_there, found.high, np.nan).astype(np.float64), "Highest value"),
+        "saturated": (share, "Share of time saturated"),
+        "dead": (is_there & (still | (rectified & (found.high <= 0))), "Dead over this data"),
+    }
+
+
+def moments_of(block: np.ndarray, threshold: float, *, products: int, in_double: bool = False) -> Moments:
     """The moments of one block.
 
     Parameters
@@ -118,14 +190,25 @@ def moments_of(block: np.ndarray, threshold: float, *, products: int) -> Moments
         The size from which a value is near its end.
     products : int
         Sum products of units over every so many pieces: 1 for all, 0 for none.
+    in_double : bool
+        Sum up float32 in float64 from the first value on, so that figures do not depend on how data was cut to more than their last digits.
     """
     rows = block.reshape(-1, block.shape[-1])
     parts = list(pieces(rows, _WIDE))
-    sums = _Sums(_shift_of(rows), threshold, rows[parts[0]].size, products=products)
     with np.errstate(invalid="ignore", over="ignore"):
+        sums = _Sums(_shift_of(rows), threshold, rows[parts[0]].size, products=products, in_double=in_double)
         for part in parts:
             sums.add(rows[part])
         return sums.moments()
+
+
+def without_padding(rows: np.ndarray) -> np.ndarray:
+    """The rows that are not NaN throughout."""
+    empty = np.isnan(rows[:, 0])
+    if empty.any():
+        empty[empty] = np.isnan(rows[empty]).all(axis=1)
+        rows = rows[~empty]
+    return rows
 
 
 def _shift_of(rows: np.ndarray) -> np.ndarray:
@@ -141,8 +224,8 @@ def _shift_of(rows: np.ndarray) -> np.ndarray:
 class _Sums:
     """Sums over the rows of one block, around a shift: `n_values` values at a time, `fold` steps side by side in a row."""
 
-    def __init__(self, shift: np.ndarray, threshold: float, n_values: int, *, products: int) -> None:
-        self.fold = max(1, _WIDE // len(shift))
+    def __init__(self, shift: np.ndarray, threshold: float, n_values: int, *, products: int, in_double: bool) -> None:
+        self.fold, wide = max(1, _WIDE // len(shift)), np.dtype(np.float64 if in_double else shift.dtype)
         self.shift, self.threshold, self.is_shifted = np.tile(shift, self.fold), shift.dtype.type(threshold), bool(shift.any())
         width = len(self.shift)
         self.near_end, self.at_zero = np.zeros(width, np.int64), np.zeros(width, np.int64)
@@ -154,16 +237,13 @@ class _Sums:
         self.products = np.zeros((len(shift), len(shift))) if products else None
         self.product_sum = np.zeros(len(shift))
         # The same places for every piece: new memory costs more than the sums.
-        self._room, self._flags = np.empty(n_values, shift.dtype), np.empty(n_values, bool)
-        self._ones = np.ones(n_values // len(shift), shift.dtype)
+        self._room, self._flags = np.empty(n_values, wide), np.empty(n_values, bool)
+        self._ones = np.ones(n_values // len(shift), wide)
 
     def add(self, rows: np.ndarray) -> None:
         """Take in some rows, (step, unit); those that are NaN throughout are padding."""
         self.pieces += 1
-        empty = np.isnan(rows[:, 0])
-        if empty.any():
-            empty[empty] = np.isnan(rows[empty]).all(axis=1)
-            rows = rows[~empty]
+        rows = without_padding(rows)
         whole = len(rows) - len(rows) % self.fold
         self._add(rows[:whole].reshape(-1, self.fold * self.n_units))
         self._add(rows[whole:])
@@ -187,7 +267,7 @@ class _Sums:
             self._count(self.at_zero[here], np.equal(rows, 0, out=flags))
         if is_bounded and self.is_shifted:
             self._count(self.near_end[here], np.greater_equal(np.abs(rows, out=room), self.threshold, out=flags))
-        moved = np.subtract(rows, self.shift[here], out=room) if self.is_shifted else rows
+        moved = self._moved(rows, room)
         ones = self._ones[: len(rows)]
         total = ones @ moved
         self.sum[here] += total
@@ -195,7 +275,14 @@ class _Sums:
         squares = np.multiply(moved, moved, out=room)
         self.squares[here] += ones @ squares
         if is_bounded and not self.is_shifted:  # the squares are there: they tell, since no two sizes below 1 have the same
-            self._count(self.near_end[here], np.greater_equal(squares, self.threshold**2, out=flags))
+            self._count(self.near_end[here], np.greater_equal(squares, room.dtype.type(self.threshold) ** 2, out=flags))
+
+    def _moved(self, rows: np.ndarray, room: np.ndarray) -> np.ndarray:
+        """The rows around the shift, as they are summed up; in `room`, unless they are that already."""
+        if rows.dtype != room.dtype:
+            np.copyto(room, rows)
+            rows = room
+        return np.subtract(rows, self.shift[: rows.shape[1]], out=room) if self.is_shifted else rows
 
     def _add_products(self, steps: np.ndarray, total: np.ndarray) -> None:
         self.complete += len(steps)

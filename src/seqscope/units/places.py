@@ -20,7 +20,7 @@ class Places:
     Attributes
     ----------
     centre : int array (sample, step)
-        The input step in the middle of what a layer's step sees; of two, the earlier.
+        With one row where all samples share it. The input step in the middle of what a layer's step sees; of two, the earlier.
     start, stop : int arrays (sample, step)
         The first input step that it sees, and the one after the last.
     """
@@ -44,7 +44,8 @@ def placing(taken: Taken, inputs: Sequences) -> Callable[[slice], Places]:
         longest = int(inputs.lengths.max())
         if taken.n_steps < longest:
             raise DataError(f"The activations have {taken.n_steps} steps and the longest input {longest}: give those of whole sequences.")
-        return lambda rows: _on_input_clock(rows.stop - rows.start, taken.n_steps)
+        here = np.arange(taken.n_steps)[None]
+        return lambda _: Places(here, here, here + 1)
     missing = [name for name in (TIME, TIME_START, TIME_END) if name not in taken.array.coords]
     if taken.clock != STEP or missing:
         raise UnsupportedError(
@@ -52,11 +53,6 @@ def placing(taken: Taken, inputs: Sequences) -> Callable[[slice], Places]:
             f"coordinates 'time', 'time_start' and 'time_end' that scope.activations gives a layer with a clock of its own."
         )
     return lambda rows: _from_coords(taken, inputs, rows)
-
-
-def _on_input_clock(n_samples: int, n_steps: int) -> Places:
-    here = np.broadcast_to(np.arange(n_steps), (n_samples, n_steps))
-    return Places(here, here, here + 1)
 
 
 def _from_coords(taken: Taken, inputs: Sequences, rows: slice) -> Places:

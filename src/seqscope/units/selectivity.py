@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,11 +57,17 @@ class Selectivity:
         self.labels, self.by = labels, by
         self.figures = np.empty((taken.n_samples, taken.n_units))
 
-    def add(self, rows: slice, block: np.ndarray) -> None:
-        """Take in a block (sample, time, unit)."""
-        for part in pieces(block):
-            values = block[part]
-            self.figures[rows.start + part.start : rows.start + part.start + len(values)] = _figures(values, self.by)
+    def beside(self, rows: slice, *, is_sent: bool) -> None:
+        """Nothing: the classes come in at the end."""
+
+    @property
+    def read(self) -> Callable[[np.ndarray, None], np.ndarray]:
+        """One figure for each sequence and unit of a block."""
+        return partial(_read, by=self.by)
+
+    def take(self, rows: slice, seen: np.ndarray) -> None:
+        """Take in the figures of these samples."""
+        self.figures[rows] = seen
 
     def parts(self) -> dict[str, Part]:
         """`selectivity` (unit, label)."""
@@ -79,6 +87,10 @@ class Selectivity:
     def coords(self) -> dict[str, xr.Variable]:
         """The classes."""
         return {LABEL: xr.Variable(LABEL, np.unique(self.labels), {"long_name": LONG_NAMES.get(LABEL, "Class")})}
+
+
+def _read(block: np.ndarray, beside: None, *, by: str) -> np.ndarray:
+    return np.concatenate([_figures(block[part], by) for part in pieces(block)])
 
 
 def _figures(values: np.ndarray, by: str) -> np.ndarray:

@@ -9,16 +9,13 @@ import xarray as xr
 
 from seqscope.errors import DataError
 from seqscope.labelled import UNIT, Part, figures_result
-from seqscope.units.blocks import RECURRENT, Taken, inputs_of, take_in
+from seqscope.units.blocks import Taken, take_in
 from seqscope.units.duplicates import EVERY, duplicates
-from seqscope.units.following import Following, lags_asked
+from seqscope.units.following import Following
 from seqscope.units.gates import gate_coords, gate_figures
-from seqscope.units.moments import Moments, over_blocks
-from seqscope.units.places import placing
+from seqscope.units.moments import Moments, moment_figures, over_blocks
 from seqscope.units.selectivity import Selectivity, labels_of
-
-# Kinds of layer whose values say nothing of an end to be near to, though they may lie within -1 and 1.
-_UNBOUNDED = ("conv1d", "conv1d_transposed", "linear", "embedding", "batch_norm", "layer_norm", "dropout", "attention")
+from seqscope.units.working import Reader, workers_of
 
 
 def summary(
@@ -31,11 +28,12 @@ def summary(
     by: Literal["mean", "last", "max"] = "mean",
     saturated: float = 0.95,
     duplicate: float | None = 0.999,
+    client: Any = None,
 ) -> xr.Dataset:
     """What each unit does over a data set: its range, whether it is saturated or dead, what it follows and which class it tells apart.
 
-    The array is read block by block along the samples, and summed up in float64; of one in chunks (dask) a block at a time is held. It is
-    read once, and the units that may be duplicates twice.
+    The array is read block by block along the samples, and summed up in float64; of one in chunks, or in a store that was opened lazily, a
+    block at a time is held. It is read once, and the units that may be duplicates twice.
 
     Parameters
     ----------
@@ -56,6 +54,9 @@ def summary(
         The size from which a unit within -1 and 1 is near its end.
     duplicate : float or None
         The size of a correlation from which two units count as one; None: duplicates are not looked for.
+    client : distributed.Client, str or int, optional
+        A Dask cluster whose workers read and sum up an array that is not in memory: a client, the address of a scheduler, or a number of
+        workers to start here. The result is the same.
 
     Returns
     -------
@@ -81,7 +82,8 @@ def summary(
     DataError
         The activations are not those of one layer, hold infinity or a unit without any value, or y, X or states do not fit them.
     UnsupportedError
-        A layer on a clock of its own whose steps have no known place in the input, with X; states without gates.
+        A layer on a clock of its own whose steps have no known place in the input, with X; states without gates; a cluster that went away,
+        or whose workers see other data than this process.
 
     Notes
     -----
@@ -102,13 +104,16 @@ def summary(
     if duplicate is not None:
         _check_share(duplicate, "duplicate")
     selectivity = None if y is None else Selectivity(taken, labels_of(taken, y), by)
-    follow = None if X is None else _Follow(taken, X, lags)
-    gates = {} if states is None else gate_figures(taken, states)
-    readers = [reader.add for reader in (selectivity, follow) if reader is not None]
-    found = over_blocks(taken, saturated, products=0 if duplicate is None else EVERY, readers=readers)
-    _check_some(taken, found)
-    text, parts = _moment_figures(taken, found, saturated)
-    parts |= {} if duplicate is None else duplicates(taken, found, duplicate)
+    follow = None if X is None else Following(taken, X, lags)
+    readers: list[Reader] = [reader for reader in (selectivity, follow) if reader is not None]
+    with workers_of(client) as workers:
+        gates = {} if states is None else gate_figures(taken, states, workers)
+        found = over_blocks(taken, saturated, products=0 if duplicate is None else EVERY, readers=readers, workers=workers)
+        _check_some(taken, found)
+        alike = {} if duplicate is None else duplicates(taken, found, duplicate, workers)
+    text, of_moments = moment_figures(found, taken.kind, saturated)
+    parts: dict[str, Part] = {name: ((UNIT,), values, called) for name, (values, called) in of_moments.items()}
+    parts |= alike
     parts |= follow.parts() if follow is not None else {}
     parts |= selectivity.parts() if selectivity is not None else {}
     coords = taken.unit_coords()
@@ -122,51 +127,6 @@ def summary(
         "duplicate": duplicate,
     }
     return figures_result(parts | gates, coords=coords, attrs=taken.attrs("units.summary") | said)
-
-
-class _Follow:
-    """Correlations with the input, whose shift is known once a block is read."""
-
-    def __init__(self, taken: Taken, X: Any, lags: Any) -> None:
-        self.taken, self.inputs, self.lags = taken, inputs_of(taken, X), lags_asked(lags, looks_back=taken.looks_back)
-        self.place = placing(taken, self.inputs)
-        self.sums: Following | None = None
-
-    def add(self, rows: slice, block: np.ndarray) -> None:
-        """Take in a block."""
-        if self.sums is None:
-            here = block.reshape(-1, block.shape[-1])[:: max(1, block[..., 0].size // 256)]
-            there = ~np.isnan(here)
-            shift = np.where(there, here, 0).sum(axis=0, dtype=np.float64) / np.maximum(there.sum(axis=0), 1)
-            self.sums = Following(self.taken, self.inputs, self.place, self.lags, shift)
-        self.sums.add(rows, block)
-
-    def parts(self) -> dict[str, Part]:
-        """What was found."""
-        return {} if self.sums is None else self.sums.strongest()
-
-
-def _moment_figures(taken: Taken, found: Moments, threshold: float) -> tuple[str, dict[str, Part]]:
-    """What was summed up, by name, and what `saturated` means in this layer."""
-    lowest, highest = found.low.min(), found.high.max()
-    rectified = bool(lowest == 0) and taken.kind not in ("softmax", *RECURRENT)
-    bounded = lowest >= -1 and highest <= 1 and taken.kind not in _UNBOUNDED
-    if rectified:
-        text, share = "share of time at 0 (a rectified layer)", found.at_zero / found.n
-    elif bounded:
-        text, share = f"share of time with |value| >= {threshold:g} (a layer within -1 and 1)", found.near_end / found.n
-    else:
-        text, share = "not defined: the layer's values have no end to be near to", np.full(taken.n_units, np.nan)
-    still = found.high == found.low
-    figures = {
-        "mean": (found.mean, "Mean"),
-        "spread": (np.sqrt(found.m2 / found.n), "Standard deviation"),
-        "low": (found.low.astype(np.float64), "Lowest value"),
-        "high": (found.high.astype(np.float64), "Highest value"),
-        "saturated": (share, "Share of time saturated"),
-        "dead": (still | (rectified & (found.high <= 0)), "Dead over this data"),
-    }
-    return text, {name: ((UNIT,), values, called) for name, (values, called) in figures.items()}
 
 
 def _check_some(taken: Taken, found: Moments) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -16,6 +15,10 @@ from seqscope.sequences import Sequences
 from seqscope.units.best import Best
 from seqscope.units.blocks import RECURRENT, Taken, channel_coord, inputs_of, one_of, positive, take_in
 from seqscope.units.places import Places, placing
+from seqscope.units.working import each_block, workers_of
+
+if TYPE_CHECKING:
+    import distributed
 
 SIGNS = ("positive", "negative", "both")
 
@@ -31,11 +34,13 @@ def top_windows(
     *,
     steps: int | tuple[int, int] | None = None,
     sign: Literal["positive", "negative", "both"] = "positive",
+    client: Any = None,
 ) -> xr.Dataset:
     """The windows of the input that drive a unit most: what it looks for, in examples.
 
     Of a convolution the window is the receptive field of the step at which the unit is highest; of a recurrent unit the steps before.
-    Windows of one sample do not overlap; the best is taken first. The array is read once, block by block along the samples.
+    Windows of one sample do not overlap; the best is taken first. The array is read once, block by block along the samples; of one in
+    chunks, or in a store that was opened lazily, those chunks that hold the unit.
 
     Parameters
     ----------
@@ -53,6 +58,9 @@ def top_windows(
         `time_end`), 20 steps for recurrent layers.
     sign : {"positive", "negative", "both"}
         Whether the highest values count, the lowest, or the largest in size.
+    client : distributed.Client, str or int, optional
+        A Dask cluster whose workers read an array that is not in memory: a client, the address of a scheduler, or a number of workers to
+        start here. The result is the same.
 
     Returns
     -------
@@ -67,7 +75,7 @@ def top_windows(
     DataError
         There is no such unit, it has no value, X does not fit the activations, or k, steps or sign can't be used.
     UnsupportedError
-        The window can't be known and `steps` does not say it.
+        The window can't be known and `steps` does not say it; a cluster that went away, or whose workers see other data than this process.
 
     Examples
     --------
@@ -83,7 +91,8 @@ def top_windows(
     one_of(sign, SIGNS, "sign")
     inputs = inputs_of(taken, X)
     extent = _extent(taken, position, steps)
-    best = _best(taken, position, k, sign, _windows_of(placing(taken, inputs), inputs, extent))
+    with workers_of(client) as workers:
+        best = _best(taken, position, _Search(k, sign, extent), inputs, workers)
     found = _Found(taken, inputs, position, extent)
     return found.labelled(best, taken.unit_labels[position], sign)
 
@@ -107,19 +116,6 @@ def _extent(taken: Taken, position: int, steps: Any) -> tuple[int, int] | None:
     return (0, n_steps - 1) if backward else (n_steps - 1, 0)
 
 
-def _windows_of(place: Callable[[slice], Places], inputs: Sequences, extent: tuple[int, int] | None) -> Callable[[slice], Places]:
-    """A function that gives the window of every step of some sequences, within the sequence."""
-    if extent is None:
-        return place
-
-    def windows(rows: slice) -> Places:
-        centre = place(rows).centre
-        lengths = inputs.lengths[rows, None]
-        return Places(centre, np.maximum(centre - extent[0], 0), np.minimum(centre + extent[1] + 1, lengths))
-
-    return windows
-
-
 @dataclass(frozen=True)
 class _Peaks:
     """The best places: sample and layer step of each, and its window (start, stop, peak) in input steps."""
@@ -129,26 +125,63 @@ class _Peaks:
     windows: list[tuple[int, int, int]]
 
 
-def _best(taken: Taken, position: int, k: int, sign: str, windows_of: Callable[[slice], Places]) -> _Peaks:
-    best, low, high = Best(k), np.inf, -np.inf
-    windows: dict[tuple[int, int], tuple[int, int, int]] = {}
-    for rows, block in taken.blocks():
-        values = block[..., position]
-        there = np.isfinite(values)
-        size = {"positive": values, "negative": -values, "both": np.abs(values)}[sign]
-        low, high = min(low, values[there].min(initial=np.inf)), max(high, values[there].max(initial=-np.inf))
-        places = windows_of(rows)
-        best.add(rows.start, np.where(there, size, -np.inf), partial(_overlaps, places))
-        for _, sample, step in best.places:
-            if rows.start <= sample < rows.stop:
-                at = sample - rows.start, step
-                windows[sample, step] = int(places.start[at]), int(places.stop[at]), int(places.centre[at])
-    if not best.places:
+@dataclass(frozen=True)
+class _Search:
+    """For the best places of a unit: how many, by which size, and how many steps before and after belong to each (`_extent`)."""
+
+    k: int
+    sign: str
+    extent: tuple[int, int] | None
+
+    def within(self, rows: slice, block: np.ndarray, beside: tuple[Places, np.ndarray]) -> _Seen:
+        """The best of a block (sample, time, one unit), whose steps have these places in inputs of these lengths."""
+        values = block[..., 0]
+        windows, there = self._windows(*beside, values.shape), np.isfinite(values)
+        size = {"positive": values, "negative": -values, "both": np.abs(values)}[self.sign]
+        best = Best(self.k)
+        best.add(rows.start, np.where(there, size, -np.inf), partial(_overlaps, windows))
+        at = [(sample - rows.start, step) for _, sample, step in best.places]
+        found = [(int(windows.start[place]), int(windows.stop[place]), int(windows.centre[place])) for place in at]
+        low, high = (float(ends) for ends in (values[there].min(initial=np.inf), values[there].max(initial=-np.inf)))
+        return _Seen(low, high, list(zip(best.places, found, strict=True)))
+
+    def _windows(self, places: Places, lengths: np.ndarray, shape: tuple[int, ...]) -> Places:
+        """The window of every step, within the sequence."""
+        if self.extent is None:
+            start, stop = places.start, places.stop
+        else:
+            start = np.maximum(places.centre - self.extent[0], 0)
+            stop = np.minimum(places.centre + self.extent[1] + 1, lengths[:, None])
+        return Places(*(np.broadcast_to(part, shape) for part in (places.centre, start, stop)))
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The range of a unit, and its best places, (score, sample, step), each with its window (start, stop, peak)."""
+
+    low: float
+    high: float
+    places: list[tuple[tuple[float, int, int], tuple[int, int, int]]]
+
+    def with_(self, other: _Seen, k: int) -> _Seen:
+        """The same of this and another; of equal scores the first in the data comes first."""
+        both = sorted(self.places + other.places, key=lambda place: (-place[0][0], *place[0][1:]))
+        return _Seen(min(self.low, other.low), max(self.high, other.high), both[:k])
+
+
+def _best(taken: Taken, position: int, search: _Search, inputs: Sequences, workers: distributed.Client | None) -> _Peaks:
+    place = placing(taken, inputs)
+    alone = replace(taken, array=taken.array.isel({UNIT: [position]}))  # of a store, the chunks of this unit and no others
+    seen = _Seen(np.inf, -np.inf, [])
+    for here in each_block(alone, search.within, workers, beside=lambda rows: (place(rows), inputs.lengths[rows])):
+        seen = seen.with_(here, search.k)
+    if not seen.places:
         raise DataError(f"Unit {taken.unit_labels[position]!r}{taken.in_layer} is NaN at every step of every sequence.")
-    if low == high:
-        warn(f"Unit {taken.unit_labels[position]!r}{taken.in_layer} is {low:g} at every step: no window drives it more than another.")
-    _, samples, steps = (np.array(column) for column in zip(*best.places, strict=True))
-    return _Peaks(samples, steps, [windows[sample, step] for _, sample, step in best.places])
+    if seen.low == seen.high:
+        warn(f"Unit {taken.unit_labels[position]!r}{taken.in_layer} is {seen.low:g} at every step: no window drives it more than another.")
+    best, windows = zip(*seen.places, strict=True)
+    _, samples, steps = (np.array(column) for column in zip(*best, strict=True))
+    return _Peaks(samples, steps, list(windows))
 
 
 def _overlaps(places: Places, row: int, step: int) -> np.ndarray:
