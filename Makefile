@@ -4,13 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
 
-.PHONY: setup demo test check check-deep bench format clean
+.PHONY: setup demo test test-most test-disk check check-deep bench format clean
 
 demo: $(STAMP)
 	$(BIN)/seqscope demo --out demo --force
 
+# In two processes side by side: much of what the second does is to wait for processes of its own.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory -j2 test-most test-disk
+
+test-most: $(STAMP)
+	$(BIN)/python -m pytest tests src --ignore=tests/recording --ignore=tests/files
+
+test-disk: $(STAMP)
+	$(BIN)/python -m pytest tests/recording tests/files
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -29,6 +36,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/units.py
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/onnx.py
+	$(BIN)/python benchmarks/recording.py
 
 setup: $(STAMP)
 

@@ -86,6 +86,24 @@ def test_the_page_on_onnx(folder):
     assert names["same"]
 
 
+def test_the_page_on_recording(folder):
+    names = run("recording.md")
+    everything = names["scope"].activations(names["X"], "lstm")
+    np.testing.assert_array_equal(names["hidden"], everything)
+    np.testing.assert_array_equal(names["one_sequence"], everything[3])
+    np.testing.assert_array_equal(names["one_unit"], everything.sel(unit=17))
+    assert names["cell"].sizes == {"sample": 370, "time": 29, "unit": 100}
+    np.testing.assert_allclose(names["mean"], everything.mean(("sample", "time")), atol=1e-6)
+    assert list(map(len, names["whence"][:2])) == [64, 64]
+    assert names["report"].sizes["unit"] == 100
+    assert names["wrong"] == []
+    assert "float32 written as float16" in names["stated"]
+    assert 0 < names["found"] < 2**-11
+    assert names["recording"].is_complete
+    assert names["of_speech"].activations("lstm").sizes["sample"] == 20
+    assert names["elsewhere"].layers == ("fc",)
+
+
 def test_the_methods_that_the_page_on_onnx_names_are_those_that_are_refused(folder):
     scope, X = sq.Scope("vowels.onnx"), sq.read("vowels.mat")
     _, refused = (ROOT / "docs" / "onnx.md").read_text().split("## What does not")

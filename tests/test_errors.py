@@ -14,6 +14,7 @@ LEAVES = [
     (UnsupportedError, SeqscopeError),
     (errors.TooLargeError, SeqscopeError),
     (errors.OutputExistsError, FileExistsError),
+    (errors.BusyError, SeqscopeError),
     (MissingPackageError, ImportError),
 ]
 

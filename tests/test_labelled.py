@@ -450,3 +450,20 @@ def test_every_result_is_the_same_after_a_file(made, tmp_path_factory):
 def test_a_tree_is_the_same_after_a_file(arrays, tmp_path):
     made = labelled.tree(arrays, {"method": "activations"})
     xr.testing.assert_identical(reopened(made, tmp_path), made)
+
+
+def test_steps_of_very_many_samples_are_worked_out_for_each_length_once(monkeypatch):
+    """Of 10^5 samples of three lengths; each has what it has alone."""
+    seen = []
+    monkeypatch.setattr(labelled, "at", lambda stamps, places: seen.append(1) or stamps[places])
+
+    class Field:
+        def __init__(self, length):
+            self.start = np.arange(length)[::-1] if length == 4 else np.arange(length)
+            self.end = self.centre = self.start
+
+    lengths = np.arange(100_000) % 3 + 2
+    coords = labelled.step_coords({n: Field(n) for n in (2, 3, 4)}, 4, Clock(), SampleAxis(np.arange(100_000), lengths, None, False))
+    assert len(seen) == 9
+    expected = np.array([[0, 1, np.nan, np.nan], [0, 1, 2, np.nan], [3, 2, 1, 0]])
+    np.testing.assert_array_equal(coords["time"].values, np.tile(expected, (33_334, 1))[:100_000])

@@ -18,6 +18,7 @@ PUBLIC = {
         "datasets",
         "errors",
         "nn",
+        "open",
         "plot",
         "read",
         "target",
@@ -88,6 +89,7 @@ ERRORS = {
     "UnsupportedError": (seqscope.errors.SeqscopeError,),
     "TooLargeError": (seqscope.errors.SeqscopeError,),
     "OutputExistsError": (seqscope.errors.SeqscopeError, FileExistsError),
+    "BusyError": (seqscope.errors.SeqscopeError,),
     "MissingPackageError": (seqscope.errors.SeqscopeError, ImportError),
 }
 
@@ -134,7 +136,7 @@ def test_what_people_type_for_their_data():
 
 
 def test_what_people_type_for_their_files():
-    assert parameters(seqscope.read) == (["source"], ["x", "y", "layout", "sample", "time", "label", "most"])
+    assert parameters(seqscope.read) == (["source"], ["x", "y", "layout", "sample", "time", "label", "most", "keep"])
 
 
 def test_what_people_type_for_their_model():

@@ -29,7 +29,7 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     story_files.write_network(tmp_path / "vowels.onnx")
     story_files.write_data(tmp_path / "vowels.mat")
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 9
+    assert len(blocks) == 10
     names = {"model": TakesLengths()}
     for block in blocks:
         exec(block, names)
@@ -51,6 +51,9 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     assert names["windows"].sizes["window"] == 6
     assert names["paths"].sizes == {"sample": 370, "time": 29, "component": 2}
     assert names["lost"].sizes == {"unit": 10}
+    assert names["recording"].is_complete
+    assert names["one_unit"].equals(names["everything"].sel(unit=17))
+    assert names["of_cells"]["mean"].sizes == {"unit": 100}
     assert names["evidence"]["map"].sizes == {"sample": 20, "time": 300}
     assert "LSTM with 100 hidden units" in capsys.readouterr().out
     plt.close("all")

@@ -14,6 +14,7 @@ from seqscope.sequences import Sequences
 
 if TYPE_CHECKING:
     from seqscope import attribution, nn, plot, units
+    from seqscope.recording.reading import open_recording as open  # noqa: A004, RUF100
 
 __all__ = [
     "Layer",
@@ -25,6 +26,7 @@ __all__ = [
     "datasets",
     "errors",
     "nn",
+    "open",
     "plot",
     "read",
     "target",
@@ -38,6 +40,9 @@ _LATE = ("attribution", "nn", "plot", "units")  # they load matplotlib and scipy
 def __getattr__(name: str) -> Any:
     if name in _LATE:
         return importlib.import_module(f"seqscope.{name}")
+    if name == "open":
+        errors.require("zarr", extra="record", purpose="Opening a recording")
+        return importlib.import_module("seqscope.recording.reading").open_recording
     raise AttributeError(f"module 'seqscope' has no attribute {name!r}")
 
 

@@ -35,7 +35,7 @@ def batches_for(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading
     readings : dict of Reading
         The values that are wanted: padding has to be harmless to each of them.
     """
-    padded = _fewer_when_padded(feed, sequences, size) and _bears_padding(feed, sequences, readings, capture)
+    padded = _fewer_when_padded(feed, sequences, size) and settle_padding(feed, sequences, readings, capture)
     batches = sequences.padded_batches(size) if padded else sequences.batches(size)
     return (_reshaped(batch, size) for batch in batches) if feed.engine.compiles_shapes else batches
 
@@ -49,7 +49,7 @@ def _fewer_when_padded(feed: Feed, sequences: Sequences, size: int) -> bool:
     return -(-len(sequences) // size) <= _WORTH * alike
 
 
-def _bears_padding(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str]) -> bool:
+def settle_padding(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str]) -> bool:
     """Whether the wanted values of a sequence are the same alone and padded; found out once for each choice of values."""
     key = tuple(readings)
     if key not in feed.bears_padding:

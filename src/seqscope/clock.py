@@ -64,9 +64,11 @@ class Clock:
         stamps = self.own[row] if self.own is not None else self.stamps
         return np.arange(n_steps) if stamps is None else stamps[:n_steps]
 
-    def take(self, rows: np.ndarray) -> Clock:
+    def take(self, rows: slice | np.ndarray) -> Clock:
         """The clock of some samples."""
-        return self if self.own is None else replace(self, own=tuple(self.own[row] for row in rows))
+        if self.own is None:
+            return self
+        return replace(self, own=self.own[rows] if isinstance(rows, slice) else tuple(self.own[row] for row in rows))
 
     def padded(self, n_steps: int) -> np.ndarray:
         """Every sample's own stamps, (sample, time), NaN (NaT for dates) after its end."""

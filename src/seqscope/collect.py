@@ -73,12 +73,16 @@ def collect(
     """
     if batch_size is not None and (not isinstance(batch_size, int | np.integer) or batch_size < 1):
         raise DataError(f"The batch size is {batch_size!r}: expected a whole number, 1 or more.")
-    size = batch_size or _rows_for(feed, sequences, readings, capture)
+    size = batch_size or rows_for(feed, sequences, readings, capture)
     if len(sequences) <= size and sequences.lengths.min() == sequences.lengths.max() and all(_is_fresh(address) for address in readings):
         return _taken(feed, next(sequences.batches(size)), readings, capture)
     kept: dict[str, Collected] = {}
     batches = progress.tracked(
-        _sized(batches_for(feed, sequences, readings, capture, size)), total=len(sequences), what="Running", show=show_progress
+        _sized(batches_for(feed, sequences, readings, capture, size)),
+        total=len(sequences),
+        what="Running",
+        show=show_progress,
+        unit="sequences",
     )
     with _Writer() as writer:
         for batch in batches:
@@ -174,7 +178,7 @@ def _sized(batches: Iterator[Batch]) -> Iterator[tuple[int, Batch]]:
     return ((batch.n_sequences, batch) for batch in batches)
 
 
-def _rows_for(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str]) -> int:
+def rows_for(feed: Feed, sequences: Sequences, readings: Mapping[str, Reading], capture: Sequence[str]) -> int:
     """How many rows make a batch: a few of the longest tell how much each puts out (as many as were run before, for the axes)."""
     if len(sequences) == 1:
         return 1
@@ -224,8 +228,9 @@ def _same_sample(found: np.ndarray, expected: np.ndarray, other: np.ndarray) -> 
     """Whether a row is what another run gave for the sample: far nearer to it than to another sample, rounding aside."""
     exact = np.result_type(found, np.float64)
     found, expected, other = found.astype(exact), expected.astype(exact), other.astype(exact)
-    error, spread = (np.nan_to_num(np.abs(value - expected)).sum() for value in (found, other))
-    rounding = 5e-3 * np.nan_to_num(np.abs(expected)).sum()  # what bfloat16 leaves
+    with np.errstate(invalid="ignore"):  # a layer may give infinities
+        error, spread = (np.nan_to_num(np.abs(value - expected), posinf=0.0).sum() for value in (found, other))
+    rounding = 5e-3 * np.nan_to_num(np.abs(expected), posinf=0.0).sum()  # what bfloat16 leaves
     return bool(error <= max(0.25 * spread, rounding))
 
 

@@ -8,6 +8,7 @@
     ├── UnsupportedError     what this engine, or this model, can't do
     ├── TooLargeError        a result that would not fit in memory
     ├── OutputExistsError    a file that would be written over                      (also a FileExistsError)
+    ├── BusyError            a store that another process writes to
     └── MissingPackageError  an optional package that is not installed              (also an ImportError)
 
 Each is a sentence: what was given, what was expected, what to do. The code deep inside raises a short one; the verb that the
@@ -63,6 +64,10 @@ class TooLargeError(SeqscopeError):
 
 class OutputExistsError(SeqscopeError, FileExistsError):
     """The output file is there already."""
+
+
+class BusyError(SeqscopeError):
+    """The store is being written by another."""
 
 
 class MissingPackageError(SeqscopeError, ImportError):

@@ -13,7 +13,7 @@ import numpy as np
 
 from seqscope.clock import Clock
 from seqscope.errors import DataError
-from seqscope.stored import Stored, is_mapped, pieces
+from seqscope.stored import SamplesOf, Stored, is_mapped, pieces
 
 
 @dataclass
@@ -49,6 +49,19 @@ class Flat:
         """The steps of one sequence: a view."""
         return self.steps[self.starts[row] : self.starts[row] + self.lengths[row]]
 
+    def packed(self) -> np.ndarray:
+        """The steps of all sequences, one after the other, without padding."""
+        return packed(np.asarray(self.steps), self.starts, self.lengths)
+
+
+def packed(steps: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Sequences one after the other, without padding: a view where they lie so already."""
+    ends: np.ndarray = np.cumsum(lengths)
+    if np.array_equal(starts, ends - lengths):
+        return np.asarray(steps[: int(ends[-1])])
+    places: np.ndarray = np.arange(int(ends[-1])) + np.repeat(starts - (ends - lengths), lengths)
+    return np.asarray(steps[places])
+
 
 def from_block(block: np.ndarray) -> Flat:
     """(sample, time, channel) without names; a step at the end of a sample that is NaN in every channel is padding.
@@ -57,7 +70,7 @@ def from_block(block: np.ndarray) -> Flat:
     """
     n_samples, n_steps, n_channels = block.shape
     if is_mapped(block) and not block.flags.c_contiguous:
-        return from_stored(Stored(lambda samples: np.ascontiguousarray(block[samples]), block.shape, block.dtype))
+        return from_stored(Stored(SamplesOf(block), block.shape, block.dtype))
     return _padded(np.ascontiguousarray(block).reshape(n_samples * n_steps, n_channels), block.shape)
 
 
@@ -79,7 +92,7 @@ def _padded(steps: np.ndarray | Stored, shape: tuple[int, ...]) -> Flat:
             lengths[done : done + len(block)] = np.where(there.any(axis=1), n_steps - there[:, ::-1].argmax(axis=1), 0)
         done += len(block)
     starts = np.arange(n_samples, dtype=np.int64) * n_steps
-    return Flat(steps, starts, lengths, room=np.full(n_samples, n_steps, np.int64), is_finite=is_finite)
+    return Flat(steps, starts, lengths, room=np.broadcast_to(np.int64(n_steps), n_samples), is_finite=is_finite)
 
 
 def from_tokens(ids: np.ndarray) -> Flat:
@@ -100,15 +113,7 @@ def joined(parts: Sequence[Flat]) -> Flat:
     """
     first = parts[0]
     for position, part in enumerate(parts):
-        if _width(part) != _width(first):
-            raise DataError(
-                f"Item {position} of the list has {_width(part)} and item 0 has {_width(first)}: every item is (time, channel) with the "
-                "same channels."
-            )
-        if part.channels is not None and first.channels is not None and part.channels != first.channels:
-            raise DataError(
-                f"Item {position} of the list has the channels {part.channels} and item 0 has {first.channels}: the same are expected."
-            )
+        check_alike(part, first, position)
     outputs = _common([part.outputs for part in parts], "outputs")
     units = _common([part.clock.units or None for part in parts], "time units")
     lengths = np.concatenate([part.lengths for part in parts])
@@ -123,6 +128,25 @@ def joined(parts: Sequence[Flat]) -> Flat:
         outputs=outputs,
         clock=_joined_clock(parts, units or ""),
     )
+
+
+def check_alike(part: Flat, first: Flat, position: int) -> None:
+    """Refuse an item of a list that has other channels than the first.
+
+    Raises
+    ------
+    DataError
+        It has.
+    """
+    if _width(part) != _width(first):
+        raise DataError(
+            f"Item {position} of the list has {_width(part)} and item 0 has {_width(first)}: every item is (time, channel) with the "
+            "same channels."
+        )
+    if part.channels is not None and first.channels is not None and part.channels != first.channels:
+        raise DataError(
+            f"Item {position} of the list has the channels {part.channels} and item 0 has {first.channels}: the same are expected."
+        )
 
 
 def _width(part: Flat) -> str:

@@ -131,10 +131,10 @@ def _from_list(items: Sequence[Any]) -> Flat:
         raise DataError("The list is empty: expected at least one sequence.")
     if all(np.isscalar(item) for item in items):  # a plain list of numbers is one sequence
         return _from_array(as_array(items), None)
-    return joined([_item(position, item) for position, item in enumerate(items)])
+    return joined([one_of_list(position, item) for position, item in enumerate(items)])
 
 
-def _item(position: int, item: Any) -> Flat:
+def one_of_list(position: int, item: Any) -> Flat:
     """One sequence of a list. A 2-D array of whole numbers is (time, channel) here, and not tokens."""
     try:
         if not isinstance(item, HasFlat | xr.DataArray | pd.DataFrame | pd.Series):

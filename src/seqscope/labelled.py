@@ -35,6 +35,7 @@ STREAM = "stream"
 RESTART, ITERATION = "restart", "iteration"
 WINDOW, RANK = "window", "rank"
 GATE, COMPONENT = "gate", "component"
+HISTOGRAM, BIN, BIN_LOW, BIN_HIGH = "histogram", "bin", "bin_low", "bin_high"
 REAL_TIME = "real_time"  # of real sequences beside a made one, whose `time` is its own
 
 TIME_START, TIME_END = "time_start", "time_end"
@@ -70,6 +71,9 @@ LONG_NAMES = {
     RANK: "Rank",
     GATE: "Gate",
     COMPONENT: "Component",
+    BIN: "Bin",
+    BIN_LOW: "From",
+    BIN_HIGH: "To",
     REAL_TIME: "Time Step",
 }
 
@@ -113,18 +117,15 @@ def step_coords(fields: Mapping[int, Field], n_steps: int, clock: Clock, samples
         {"long_name": LONG_NAMES[TIME]} if clock.is_numbered else {"long_name": "Time"} | ({"units": clock.units} if clock.units else {})
     )
     coords = {}
+    lengths, which = (samples.lengths, slice(None)) if clock.own is not None else np.unique(samples.lengths, return_inverse=True)
     for name, side, ends in ((TIME, "centre", ""), (TIME_START, "start", "First "), (TIME_END, "end", "Last ")):
-        if clock.own is None:
-            by_length = {length: at(clock.of_sample(0, length), getattr(field, side)) for length, field in fields.items()}
-            rows = [by_length[length] for length in samples.lengths.tolist()]
-        else:
-            rows = [at(clock.of_sample(row, n), getattr(fields[n], side)) for row, n in enumerate(samples.lengths.tolist())]
+        rows = [at(clock.of_sample(row, n), getattr(fields[n], side)) for row, n in enumerate(lengths.tolist())]
         longest = max(rows, key=len)
         said = attrs | {"long_name": ends + attrs["long_name"]}
         if all(row is longest or np.array_equal(row, longest[: len(row)]) for row in rows):
             coords[name] = xr.Variable(STEP, longest, said)
-        else:
-            coords[name] = xr.Variable((SAMPLE, STEP), padded(rows, n_steps), said)
+        else:  # samples of one length have one row, unless they have clocks of their own
+            coords[name] = xr.Variable((SAMPLE, STEP), padded(rows, n_steps)[which], said)
     return coords
 
 
@@ -284,9 +285,7 @@ def output_result(
     DataError
         The names do not fit in number.
     """
-    named = [{UNIT: OUTPUT, TIME: OUTPUT_TIME}.get(dim, dim) for dim in dims]
-    if named[-1] in (SAMPLE, OUTPUT_TIME):
-        values, named = values[..., None], [*named, OUTPUT]
+    values, named = output_axes(values, dims)
     coords: dict[str, Any] = {}
     if OUTPUT_TIME in named and on_input_clock:
         steps = clock_coords(clock, values.shape[named.index(OUTPUT_TIME)], single=samples.single)[TIME]
@@ -299,6 +298,12 @@ def output_result(
     if names is not None:
         coords[OUTPUT] = xr.Variable(OUTPUT, list(names), {"long_name": LONG_NAMES[OUTPUT]})
     return result(values, named, name="output", samples=samples, clock=clock, coords=coords, attrs=attrs)
+
+
+def output_axes(values: np.ndarray, dims: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """A model's output with its axes named: one value without an axis is one output."""
+    named = [{UNIT: OUTPUT, TIME: OUTPUT_TIME}.get(dim, dim) for dim in dims]
+    return (values[..., None], [*named, OUTPUT]) if named[-1] in (SAMPLE, OUTPUT_TIME) else (values, named)
 
 
 def map_result(
@@ -410,11 +415,15 @@ def tree(arrays: Mapping[str, xr.DataArray] | Mapping[str, xr.Dataset], attrs: M
     """Several layers side by side, a node each; the root holds `sample` alone, since the layers' clocks may differ."""
     first = next(iter(arrays.values()))
     root = xr.Dataset(coords={SAMPLE: first.coords[SAMPLE].variable} if SAMPLE in first.dims else {}, attrs=attributes(attrs))
-    nodes = {  # "/" would nest
-        name.replace("/", "_"): array if isinstance(array, xr.Dataset) else array.to_dataset(promote_attrs=True)
-        for name, array in arrays.items()
+    nodes = {
+        node_name(name): array if isinstance(array, xr.Dataset) else array.to_dataset(promote_attrs=True) for name, array in arrays.items()
     }
     return xr.DataTree.from_dict({"/": root} | nodes)
+
+
+def node_name(address: str) -> str:
+    """What a layer's node is called: "/" would nest."""
+    return address.replace("/", "_")
 
 
 def attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
 
@@ -14,9 +14,9 @@ from seqscope.attribution.asked import asked_for
 from seqscope.attribution.labelling import reduced
 from seqscope.attribution.verb import attribute
 from seqscope.axes import OUTPUT_VALUE
-from seqscope.collect import Collected, collect, few_rows
+from seqscope.collect import collect
 from seqscope.engines.base import WEIGHTS, Engine, HasKernels, engine_for
-from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call
+from seqscope.errors import LayerError, ModelError, UnsupportedError, in_call, require
 from seqscope.files.models import model_of
 from seqscope.kernels import convolution, spacing
 from seqscope.layers import Layers
@@ -24,13 +24,16 @@ from seqscope.maximization.ascent import Effort
 from seqscope.maximization.asked import Asked
 from seqscope.maximization.verb import maximize
 from seqscope.randomness import state_kept
-from seqscope.receptive import Field
-from seqscope.selection import layer_of, select
+from seqscope.selection import select
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
 from seqscope.states import choose_recurrent, in_order, label_states, one_recurrent, recurrent_parts, see_states
 from seqscope.stream import Stream
 from seqscope.stream_check import open_stream
+
+if TYPE_CHECKING:
+    from seqscope.recording.asked import States
+    from seqscope.recording.reading import Recording
 
 
 class Scope:
@@ -89,6 +92,8 @@ class Scope:
         call: Callable[[Any, Any, Any], Any] | None = None,
     ) -> None:
         with in_call(lambda: f"Scope({str(model)!r})" if isinstance(model, str | os.PathLike) else "Scope"):
+            file = model if isinstance(model, str | os.PathLike) else None
+            self._opened_from = (file, weights, factory, trust, custom_objects)
             model = model_of(model, weights=weights, factory=factory, trust=trust, custom_objects=custom_objects)
             self._engine: Engine = engine_for(model, call=call)
         self._outputs = None if outputs is None else tuple(outputs)
@@ -177,8 +182,7 @@ class Scope:
                 raise ModelError(f"The model's output {reading.message}.")
             found = collect(feed, sequences, {OUTPUT_VALUE: reading}, (), batch_size=batch_size, show_progress=progress)
             self._specimen.show(sequences)
-            n_tensors = feed.forward(few_rows(sequences)).n_outputs
-            return self._label_output(found[OUTPUT_VALUE], sequences, n_tensors)
+            return self._specimen.label_output(feed, found[OUTPUT_VALUE], sequences, self._outputs)
 
     def activations(
         self,
@@ -234,7 +238,9 @@ class Scope:
             found = collect(feed, sequences, readings, selection.capture, batch_size=batch_size, show_progress=progress)
             self._specimen.show(sequences)
             fields = self._specimen.place_steps(feed, sequences, readings, found)
-            arrays = {address: self._label_layer(address, value, sequences, fields.get(address)) for address, value in found.items()}
+            arrays = {
+                address: self._specimen.label_layer(address, value, sequences, fields.get(address)) for address, value in found.items()
+            }
             return next(iter(arrays.values())) if selection.one else labelled.tree(arrays, self._specimen.attrs("activations"))
 
     def states(
@@ -752,6 +758,112 @@ class Scope:
         finally:
             self._specimen = before
 
+    def record(
+        self,
+        X: Any,
+        store: Any,
+        layers: str | Sequence[str] | None = None,
+        *,
+        states: States | None = None,
+        inputs: bool = True,
+        dtype: str | None = None,
+        keep_bits: int | None = None,
+        batch_size: int | None = None,
+        shard: int | None = None,
+        client: Any = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
+        storage_options: Mapping[str, Any] | None = None,
+        progress: bool | None = None,
+    ) -> Recording:
+        """Write what layers do over a whole data set to disk: activations, states, predictions and inputs, by one process or a cluster.
+
+        The samples are cut into shards. A shard is one unit of work: it is run, written, and entered in the store's ledger with the
+        checksums of its files. What was interrupted goes on with ``resume=True`` and does only what is missing or damaged.
+
+        Parameters
+        ----------
+        X : Sequences, anything that `Sequences` takes, a data file's path, or a loader
+            `seqscope.read` has what a file or a loader may be; it may be larger than memory.
+        store : path, address or zarr Store
+            A folder, an address that fsspec or obstore knows ("s3://bucket/vowels.zarr"), or a store object of Zarr.
+        layers : str, or sequence of str, optional
+            The layers whose activations are written, as in `activations`; default: all, or none where `states` are asked for.
+        states : bool, str, sequence of str, or dict, optional
+            The recurrent layers whose states are written, as in `states`; True: all; a dict names the states: {"lstm": ["h", "c"]}.
+        inputs : bool
+            Whether the inputs are written too. A cluster's workers read them from there.
+        dtype : {"float16", "float32"}, optional
+            What values are written as; default: what the model gives.
+        keep_bits : int, optional
+            Round the mantissa to so many bits (of 23), which makes a store smaller. The error is stated in the attribute `rounding`.
+        batch_size : int, optional
+            Sequences run together; default: as many as suit the memory.
+        shard : int, optional
+            Sequences in a shard; default: as many as take 128 MB before compression, over all that is written.
+        client : distributed.Client, str or int, optional
+            Who does it: a Dask client, the address of a scheduler, or a number of worker processes to start here; default: this process.
+        resume : bool
+            Go on with the store where there is one.
+        overwrite : bool
+            Write over the store where there is one.
+        on_error : {"raise", "skip"}
+            What happens where the model fails on a sample: an error that names it, or it is NaN in the store and listed in `failed`.
+        storage_options : dict, optional
+            What the file system of an address is told.
+        progress : bool, optional
+            Whether to show a bar, with rate, time left and accuracy; default: where standard error is a terminal, and in a notebook.
+
+        Returns
+        -------
+        Recording
+            What `seqscope.open` gives: lazy arrays (sample, time, unit), statistics, predictions.
+
+        Raises
+        ------
+        OutputExistsError
+            The store exists, and neither resume nor overwrite was said.
+        BusyError
+            Another process writes to it.
+        DataError
+            The store was made from another model, data or settings (says what differs), or an option can't be.
+        TooLargeError
+            There is no space for it: said before it begins, from an estimate, or when a disk is full.
+        ModelError
+            The model fails on a sample, or can't be sent to workers.
+        UnsupportedError
+            The cluster went away, or workers died again and again.
+        MissingPackageError, LayerError
+
+        Notes
+        -----
+        A store is a Zarr v3 hierarchy that `xarray.open_datatree` opens without seqscope: `inputs`, `predictions`, `activations/<layer>`,
+        `states/<layer>`, `statistics/...`.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import seqscope as sq
+        >>> X, y = sq.datasets.japanese_vowels("test")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     recording = sq.Scope(sq.zoo.japanese_vowels()).record(X, f"{folder}/vowels.zarr", states="lstm")
+        ...     mean = recording.statistics("lstm", "c")["mean"]
+        >>> mean.sizes, recording.accuracy > 0.9
+        (Frozen({'unit': 100}), True)
+        """
+        from seqscope.recording.asked import Asked as Recorded
+
+        require("zarr", extra="record", purpose="Recording")
+        from seqscope.recording.sending import Recipe
+        from seqscope.recording.verb import record
+
+        with _verb(lambda: self._describe(f"record to {store!s:.80}", X)):
+            recipe = Recipe.of(*self._opened_from)
+            more = (batch_size, shard, resume, overwrite, on_error, storage_options, client, progress, recipe)
+            asked = Recorded(layers, states, inputs, dtype, keep_bits, *more)
+            return record(self._specimen, X, store, asked, self._outputs)
+
     def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
         """The kernels of a convolution: what each filter weighs each channel with, step by step.
 
@@ -791,35 +903,6 @@ class Scope:
                 raise UnsupportedError(f"The kernels of {self._engine.framework} models can't be read yet.")
             attrs = self._specimen.attrs("filters") | {"layer": layer, "kind": found.kind, "layer_type": found.type} | spacing(found)
             return labelled.filters_result(self._engine.kernel(layer), channels=channels, attrs=attrs)
-
-    # What is said of the results
-
-    def _label_output(self, found: Collected, sequences: Sequences, n_tensors: int) -> xr.DataArray:
-        said = {"tensor": f"the first of {n_tensors} that the model gives"} if n_tensors > 1 else {}
-        return labelled.output_result(
-            found.values,
-            found.dims,
-            names=self._outputs,
-            names_of_data=sequences.outputs,
-            on_input_clock=found.on_input_clock,
-            samples=sequences.sample_axis,
-            clock=sequences.clock,
-            attrs=self._specimen.attrs("predict") | said,
-        )
-
-    def _label_layer(self, address: str, found: Collected, sequences: Sequences, fields: Mapping[int, Field] | None) -> xr.DataArray:
-        layer = self._engine.by_name[layer_of(address)]
-        return labelled.layer_result(
-            found.values,
-            found.dims,
-            name=labelled.ACTIVATIONS,
-            on_input_clock=found.on_input_clock,
-            directions=layer.directions,
-            samples=sequences.sample_axis,
-            clock=sequences.clock,
-            attrs=self._specimen.attrs("activations") | {"layer": address, "kind": layer.kind, "layer_type": layer.type},
-            fields=fields,
-        )
 
     def _describe(self, verb: str, data: Any, layers: Any = None) -> str:
         """The person's own call, for an error's last line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ class Kind(StrEnum):
     ONNX = "an ONNX model"
     UNKNOWN = "of no known kind"
 
+
+# The attribute that marks a recording.
+RECORDING = "seqscope_recording"
 
 _HEAD = 4096
 
@@ -90,6 +94,14 @@ def kind_of(path: Path) -> Kind:
         if _is_text(head):
             return Kind.HTML if re.match(rb"(?i)(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml)", head) else Kind.TEXT
         return Kind.ONNX if _is_onnx(file, size) else Kind.UNKNOWN
+
+
+def is_recording(path: Path) -> bool:
+    """Whether a folder is what `Scope.record` wrote, by what it says of itself."""
+    try:
+        return RECORDING in json.loads((path / "zarr.json").read_bytes())["attributes"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _kind_of_zip(file: BinaryIO) -> Kind:

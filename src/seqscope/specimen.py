@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
+import xarray as xr
 
 from seqscope import labelled, layouts
 from seqscope.axes import Reading, read_axes
@@ -221,6 +222,44 @@ class Specimen:
             self._once[key] = make()
         made: _Made = self._once[key]
         return made
+
+    # What is said of its values
+
+    def label_output(self, feed: Feed, found: Collected, sequences: Sequences, names: Sequence[Hashable] | None) -> xr.DataArray:
+        """Label what the model put out: (sample, output), (sample, output_time, output).
+
+        Parameters
+        ----------
+        names : sequence or None
+            What the outputs are called, where the person said it.
+        """
+        n_tensors = feed.forward(few_rows(sequences)).n_outputs
+        said = {"tensor": f"the first of {n_tensors} that the model gives"} if n_tensors > 1 else {}
+        return labelled.output_result(
+            found.values,
+            found.dims,
+            names=names,
+            names_of_data=sequences.outputs,
+            on_input_clock=found.on_input_clock,
+            samples=sequences.sample_axis,
+            clock=sequences.clock,
+            attrs=self.attrs("predict") | said,
+        )
+
+    def label_layer(self, address: str, found: Collected, sequences: Sequences, fields: Mapping[int, Field] | None) -> xr.DataArray:
+        """Label what a layer put out: (sample, time, unit), or what its axes are."""
+        layer = self.engine.by_name[layer_of(address)]
+        return labelled.layer_result(
+            found.values,
+            found.dims,
+            name=labelled.ACTIVATIONS,
+            on_input_clock=found.on_input_clock,
+            directions=layer.directions,
+            samples=sequences.sample_axis,
+            clock=sequences.clock,
+            attrs=self.attrs("activations") | {"layer": address, "kind": layer.kind, "layer_type": layer.type},
+            fields=fields,
+        )
 
     # What it is made of
 

@@ -262,9 +262,17 @@ def see_states(
     return SeenStates(sequences, feed, found)
 
 
-def label_states(specimen: Specimen, part: str, seen: SeenStates, parts: Mapping[str, Part], method: str) -> xr.Dataset:
-    """Label what was made of a layer's states."""
-    by_name = specimen.engine.by_name
+def label_states(
+    specimen: Specimen, part: str, seen: SeenStates, parts: Mapping[str, Part], method: str, *, whole: Sequences | None = None
+) -> xr.Dataset:
+    """Label what was made of a layer's states.
+
+    Parameters
+    ----------
+    whole : Sequences, optional
+        The data set that the parts are of, where `seen` has but one sequence of each length.
+    """
+    by_name, sequences = specimen.engine.by_name, whole or seen.sequences
     layer = by_name.get(part) or by_name[part.rpartition(".")[0]]  # one of several cells
     h = seen.hidden(part)
     reading = specimen.readings(seen.feed, seen.sequences, (part,)).get(part) if part in by_name else None
@@ -272,8 +280,8 @@ def label_states(specimen: Specimen, part: str, seen: SeenStates, parts: Mapping
     return parts_result(
         parts,
         on_input_clock=h.on_input_clock,
-        samples=seen.sequences.sample_axis,
-        clock=seen.sequences.clock,
+        samples=sequences.sample_axis,
+        clock=sequences.clock,
         attrs=specimen.attrs(method) | {"layer": part, "kind": seen.kind(part), "layer_type": layer.type},
         fields=fields.get(part),
     )

@@ -50,7 +50,7 @@ def maximize(specimen: Specimen, target: Any, like: Any, asked: Asked, names: Se
     likeness = None if data is None else Likeness.of(data, span, n_steps, asked.seed)
     real = None if data is None else Real(*aim.of_real(data))
     parameters = _parameters(asked, n_steps, draft.n_channels or 1, likeness)
-    with progress.counting(total=asked.effort.steps, what="Maximizing", show=show) as tell:
+    with progress.counting(total=asked.effort.steps, what="Maximizing", show=show, unit="steps") as tell:
         ascent = Ascent(aim.ask, parameters, span, asked.effort, np.random.default_rng(asked.seed), asked.restarts, tell)
         ascent.climb(asked.effort.steps, np.ones(asked.restarts, bool))
         if not ascent.found_a_slope:
