@@ -10,6 +10,7 @@ import xarray as xr
 
 import reference_states as ref
 import seqscope as sq
+from seqscope.engines import keras_cells
 from tolerances import assert_close
 
 keras = pytest.importorskip("keras")
@@ -560,6 +561,41 @@ def test_net_in_which_rounding_grows_gives_what_the_model_gave(kind):
     model.set_weights([3 * weight for weight in model.get_weights()])
     X, scope = np.stack(data(*[60] * 30)), sq.Scope(model)
     assert_close(scope.states(X, "rnn").h, scope.activations(X, "rnn"), "float32")
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="one backend tells")
+def test_nets_in_which_rounding_grows_one_behind_the_other():
+    """The second gets what it always gets: it would be another sequence after some steps if it got the first one's replay."""
+    model = sequential(kl.GRU(32, return_sequences=True, name="first"), kl.LSTM(32, return_sequences=True, name="second"))
+    model.set_weights([3 * weight for weight in model.get_weights()])
+    X, scope = np.stack(data(*[60] * 30)), sq.Scope(model)
+    found = scope.states(X, ["first", "second"])
+    for name in ("first", "second"):
+        assert_close(found[name].h, scope.activations(X, name), "float32")
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="one backend tells")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_states_along_the_layers_own_hidden_state_are_its_states(kind, backwards):
+    """On a net in which rounding does not grow both ways to its states give the same, masked steps, initial and last states too."""
+    layer = KINDS[kind](5, name="rnn", return_sequences=True, return_state=True, go_backwards=backwards)
+    x, mask = np.stack(data(6, 6)), np.ones((2, 6), bool)
+    mask[0, 4:] = False
+    start = [ops.convert_to_tensor(np.full((2, 5), 0.3, np.float32))] * (2 if kind == "lstm" else 1)
+    layer(x, initial_state=start, mask=mask)
+    random = np.random.default_rng(3)
+    layer.set_weights([random.uniform(-0.7, 0.7, weight.shape).astype(weight.dtype) for weight in layer.get_weights()])
+    found, given = {False: {}, True: {}}, {}
+    for careful, kept in found.items():
+        with keras_cells.showing(layer, lambda place, tensor, _, kept=kept: kept.update({place: tensor}), careful=careful):
+            given[careful] = [ops.convert_to_numpy(one) for one in layer(x, initial_state=start, mask=mask)]
+    own = [ops.convert_to_numpy(one) for one in layer(x, initial_state=start, mask=mask)]
+    assert all(np.array_equal(one, other) for one, other in zip(given[True], own, strict=True))
+    assert found[True].keys() == found[False].keys()
+    assert np.isnan(ops.convert_to_numpy(found[True]["[]"])[0, 4:]).any()
+    for place, tensor in found[True].items():
+        np.testing.assert_allclose(ops.convert_to_numpy(tensor), ops.convert_to_numpy(found[False][place]), atol=2e-6)
 
 
 def test_layer_without_states_is_refused_by_what_it_is():

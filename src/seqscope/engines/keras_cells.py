@@ -204,7 +204,9 @@ def showing(layer: Any, keep: Keep, nudges: Nudges = NO_NUDGES, *, clamps: Clamp
     clamps : dict of functions, optional
         What holds units of h at these places: given h at a step, (sample, unit), gives what is seen of it.
     careful : bool
-        Whether h and c are computed by the layer's own cells, so that they are its own to the last bit, at the cost of a second product.
+        Whether each step goes on from the hidden state that the layer itself gives, at the cost of running it: the equations of a step
+        are then off by their rounding alone, however it would grow from step to step. Stacked cells, and a layer that is nudged or held,
+        give theirs by their own cells, at the cost of a second product.
     """
     with contextlib.ExitStack() as undo:
         if not keras_kinds.is_bidirectional(layer):
@@ -237,15 +239,21 @@ def _under_way(keep: Keep, way: str) -> Keep:
 def _showing_one(layer: Any, keep: Keep, nudges: Nudges, clamps: Clamps, careful: bool) -> Iterator[None]:
     def inner_loop(sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         mask = keras.tree.flatten(mask)[0] if mask is not None else None
-        shown = _Shown(cells_of(layer), nudges, clamps, careful)
-        with replaced(layer, "cell", shown), replaced(layer, "return_sequences", True):
-            last, steps, states = kl.RNN.inner_loop(layer, shown.side_by_side(sequences, mask), initial_state, None, training)
-        keep("[]", ops.flip(steps, axis=1) if layer.go_backwards else steps, shown.places)
+        follows = careful and not nudges and not clamps and len(cells_of(layer)) == 1
+        shown = _Shown(cells_of(layer), nudges, clamps, careful and not follows, follows)
+        with replaced(layer, "return_sequences", True):
+            given = type(layer).inner_loop(layer, sequences, initial_state, mask, training) if follows else None
+            own = None if given is None else _in_input_time(layer, given[1])
+            with replaced(layer, "cell", shown):
+                last, steps, states = kl.RNN.inner_loop(layer, shown.side_by_side(sequences, mask, own), initial_state, None, training)
+        keep("[]", _in_input_time(layer, steps), shown.places)
         for place, tensor in zip(shown.carried, keras.tree.flatten(initial_state), strict=True):
             keep(place.replace("]", "0]"), tensor, {})
+        if given is not None:
+            return given
         last, steps = last[..., shown.place_of_output], steps[..., shown.place_of_output]
         if mask is not None and layer.zero_output_for_mask:
-            there = ops.cast(ops.flip(mask, axis=1) if layer.go_backwards else mask, steps.dtype)[..., None]
+            there = ops.cast(_in_input_time(layer, mask), steps.dtype)[..., None]
             last, steps = last * there[:, -1], steps * there
         return last, steps, states
 
@@ -253,40 +261,51 @@ def _showing_one(layer: Any, keep: Keep, nudges: Nudges, clamps: Clamps, careful
         yield
 
 
+def _in_input_time(layer: Any, steps: Any) -> Any:
+    """Steps in the order of the input out of those in which a layer goes through it, and the other way around."""
+    return ops.flip(steps, axis=1) if layer.go_backwards else steps
+
+
 class _Shown:
     """Cells in the place of a layer's own, which give all their states side by side.
 
     What is masked is told by a last column of the input: a state is then carried over the step, and the gates are NaN. (What Keras' loops
-    give at masked steps differs between backends.) Nudges come in columns too, so that Keras turns them around with the input.
+    give at masked steps differs between backends.) Nudges come in columns too, so that Keras turns them around with the input, and so does
+    the hidden state that the next step goes on from, where it is to follow the layer's own.
     """
 
-    def __init__(self, of: Sequence[Any], nudges: Nudges, clamps: Clamps, careful: bool) -> None:
-        self._cells, self._weights, self._clamps, self._careful = of, [weights_of(cell) for cell in of], clamps, careful
+    def __init__(self, of: Sequence[Any], nudges: Nudges, clamps: Clamps, careful: bool, follows: bool) -> None:
+        self._cells, self._weights, self._clamps = of, [weights_of(cell) for cell in of], clamps
+        self._careful, self._follows = careful, follows
         self._parts = [f".{place}" if len(of) > 1 else "" for place in range(len(of))]
         self._nudges = {place: nudge for place, nudge in nudges.items() if place.partition("[")[0] in self._parts}
         self.state_size = [cell.state_size for cell in of]
 
-    def side_by_side(self, sequences: Any, mask: Any) -> Any:
-        """What each step takes: what the input adds to the gates of the first cell, at all steps at once; nudges; the mask."""
+    def side_by_side(self, sequences: Any, mask: Any, own: Any) -> Any:
+        """What each step takes: what the input adds to the gates of the first cell, at all steps at once; nudges; own h; the mask."""
         first, self._has_mask = self._weights[0], mask is not None
         x = ops.cast(sequences, first.input.dtype)
         columns = [x if self._careful else x @ first.input + first.bias]
         for place, nudge in self._nudges.items():
             columns.append(nudge(ops.zeros_like(x[..., :1]) + ops.zeros((self._size_of(place),), x.dtype)))
+        if self._follows:
+            columns.append(ops.cast(own, x.dtype))
         if self._has_mask:
             columns.append(ops.cast(mask, x.dtype)[..., None])
         return columns[0] if len(columns) == 1 else ops.concatenate(columns, axis=-1)
 
-    def _apart(self, columns: Any) -> tuple[Any, dict[str, Any], Any]:
-        """The input of a step, the nudges by place, and whether the step is there."""
+    def _apart(self, columns: Any) -> tuple[Any, dict[str, Any], Any, Any]:
+        """The input of a step, the nudges by place, the layer's own h, and whether the step is there."""
         there = columns[:, -1:] > 0 if self._has_mask else None
         end = columns.shape[-1] - int(self._has_mask)
+        start = end - (int(self._weights[0].n_units) if self._follows else 0)
+        own, end = columns[:, start:end] if self._follows else None, start
         nudges: dict[str, Any] = {}
         for place in reversed(self._nudges):
             size = self._size_of(place)
             nudges[place] = columns[:, end - size : end]
             end -= size
-        return columns[:, :end], nudges, there
+        return columns[:, :end], nudges, own, there
 
     def _size_of(self, place: str) -> int:
         """How many units the state at a place has."""
@@ -294,7 +313,7 @@ class _Shown:
 
     def __call__(self, columns: Any, states: Any, **kwargs: Any) -> tuple[Any, Any]:
         """One step."""
-        x, nudges, there = self._apart(columns)
+        x, nudges, own_h, there = self._apart(columns)
         nested = [states] if len(self._cells) == 1 else states
         shown, after = [], []
         for place, before in enumerate(nested):
@@ -312,6 +331,8 @@ class _Shown:
                 everything = {name: ops.where(there, value, now.get(name, float("nan"))) for name, value in everything.items()}
             x = everything["h"]
             shown += [everything[name] for name in STATES[weights.kind]]
+            if own_h is not None:
+                everything["h"] = own_h if there is None else ops.where(there, own_h, now["h"])
             after.append(keras.tree.pack_sequence_as(before, [everything[name] for name in CARRIED[weights.kind]]))
         return ops.concatenate(shown, axis=-1), after[0] if len(after) == 1 else after
 
