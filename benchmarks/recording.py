@@ -5,7 +5,8 @@ the model; what is written is compressed on others. Nothing is forced to the dis
 
     one      20,000 sequences of 200 steps and 12 channels through an LSTM of 128: recording its float32 states (2 GB), against the bare
              pass in batches of the same size whose values go into an np.memmap. Bytes on disk are those of every file.
-    two      one worker process of a Dask cluster against two, both started before; beside it what two bare processes get of this machine.
+    two      one worker process against two, as client=1 and client=2 start them, both started before; beside it what two bare processes
+             get of this machine.
     growth   an LSTM of 16 over 10 steps, 10,000 to 1,000,000 sequences out of a file, each number in a process of its own: seconds, the
              most memory of its own that the process has (RssAnon), files, bytes. The fixed part is that of 100 sequences.
     reading  one unit of all sequences, and all units of one sequence: seconds (files in the system's memory) and bytes that are read, of
@@ -46,6 +47,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore, WrapperStore
 
 import seqscope as sq
+from seqscope.clients import client_of
 
 N_CHANNELS = 12
 HIDDEN = "activations/lstm/activations"  # where the states stand in a store
@@ -257,7 +259,7 @@ def _pass_alone(size: Size, X: np.ndarray, batch: int) -> None:
 def two(size: Size, rounds: int, where: str | None) -> Table:
     """Two worker processes of a thread each against one, and two bare processes against one."""
     X, scope, shard = data(size.workers_samples, size.steps), sq.Scope(net_of(size)), size.workers_samples // 16
-    with room(where) as folder, clients(1) as first, clients(2) as second:
+    with room(where) as folder, client_of(1) as first, client_of(2) as second:
         batch = batch_of(scope, X, folder)
         sides = {1: Side(first, size, X, batch), 2: Side(second, size, X, batch)}
 
@@ -277,19 +279,6 @@ def two(size: Size, rounds: int, where: str | None) -> Table:
     for name, taken in times.items():
         table.add_row(name, f"{np.median(taken.wall):.2f}", times[f"1{name[1:]}"].over(taken))
     return table
-
-
-@contextmanager
-def clients(n_workers: int) -> Iterator[Any]:
-    """A client of a cluster of its own."""
-    import distributed
-
-    quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-    with (
-        distributed.LocalCluster(n_workers=n_workers, threads_per_worker=1, processes=True, scheduler_kwargs=quiet) as cluster,
-        distributed.Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
 
 
 # Growth

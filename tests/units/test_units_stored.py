@@ -137,10 +137,11 @@ def test_a_cluster_gives_the_same_bits(small_blocks, store, workers, in_chunks):
     assert workers.status == "running"
 
 
-def test_processes_of_one_thread_give_the_same_bits(small_blocks, stored):
+def test_processes_of_one_thread_give_the_same_bits(small_blocks, stored, monkeypatch):
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)  # Dask leaves it there, and what is there prevails
     before, X = dask.config.get("distributed.nanny.pre-spawn-environ"), inputs()
     with clients.client_of(1) as workers:
-        assert list(workers.run(_threads).values()) == ["1"]
+        assert list(workers.run(_begun_with).values()) == [("1", str(2**28))]
         found = units.summary(stored, X.labels, X, client=workers)
         hidden().to_dataset().to_zarr("memory://units.zarr", zarr_format=3, consolidated=False)
         with pytest.raises(errors.UnsupportedError, match="sees other values in the array than this process: give it the same files"):
@@ -149,10 +150,10 @@ def test_processes_of_one_thread_give_the_same_bits(small_blocks, stored):
     assert dask.config.get("distributed.nanny.pre-spawn-environ") == before
 
 
-def _threads():
+def _begun_with():
     import os
 
-    return os.environ["OMP_NUM_THREADS"]
+    return os.environ["OMP_NUM_THREADS"], os.environ["MALLOC_TRIM_THRESHOLD_"]
 
 
 def test_what_is_in_memory_is_worked_on_here(small_blocks, workers, monkeypatch):

@@ -1,7 +1,8 @@
 """The work done by a Dask cluster: each worker opens the model once, reads its samples, and writes its part of the store itself.
 
-Only entries of the ledger come back. Inputs go through the store: they are written into it before, and every worker reads its own from
-there, wherever it is; where they are not to be written, they go to the workers once, as bytes (those in a file as the file's name).
+Only entries of the ledger come back. Inputs go through the store: those of a unit of work are written into it just before it is handed
+out, and the worker reads them there, wherever it is; where they are not to be written, all go to the workers once, as bytes (those in a
+file as the file's name).
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import pickle
 import socket
 import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
@@ -76,7 +77,15 @@ class Task:
 
 
 def run_on(
-    given: Any, store: Store, plan: Plan, engine: Engine, recipe: Recipe | None, sequences: Sequences, numbers: Sequence[int]
+    given: Any,
+    store: Store,
+    shards: Shards,
+    plan: Plan,
+    engine: Engine,
+    recipe: Recipe | None,
+    sequences: Sequences,
+    numbers: Sequence[int],
+    lost_inputs: Sequence[int],
 ) -> Iterator[Entry]:
     """Have units of work done by a cluster, and give the entry of each as it comes.
 
@@ -84,8 +93,12 @@ def run_on(
     ----------
     given : distributed.Client, str or int
         See `clients.client_of`.
+    shards : Shards
+        What writes the inputs here.
     recipe : Recipe or None
         How the model was opened.
+    lost_inputs : sequence of int
+        The units of work whose inputs are not in the store, in their order; others than `numbers` may be among them.
 
     Raises
     ------
@@ -103,8 +116,41 @@ def run_on(
         )
     inputs = None if plan.inputs is not None else pickle.dumps(sequences if sequences.lies_in_file else sequences.loaded())
     job = Job(uuid.uuid4().hex, sent(engine, recipe), pickle.dumps(plan), store, inputs, _here())
-    with client_of(given) as client, _told(distributed, plan):
-        yield from _through(client, distributed, job, (_task(plan, sequences, number) for number in numbers))
+    try:
+        with (
+            client_of(given) as client,
+            _told(distributed, plan),
+            closing(_tasks(shards, plan, sequences, frozenset(numbers), lost_inputs)) as tasks,
+        ):
+            yield from _through(client, distributed, job, tasks)
+    except _OwnError as failed:
+        raise failed.error from failed.error.__cause__
+
+
+class _OwnError(Exception):
+    """Wraps what went wrong in this process, where the same error of a client would mean its cluster."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _tasks(shards: Shards, plan: Plan, sequences: Sequences, numbers: frozenset[int], lost_inputs: Sequence[int]) -> Generator[Task]:
+    """Units of work in their order, each when its inputs are in the store: while some are written, the next are read."""
+    lost = frozenset(lost_inputs)
+    with ThreadPoolExecutor(1, "seqscope-reader") as reader:
+        parts = local.read_ahead(reader, plan, sequences, lost_inputs)
+        for number in sorted(numbers | lost):
+            try:
+                if number in lost:
+                    shards.write_inputs(number, next(parts))
+            except SeqscopeError:
+                raise
+            except Exception as error:
+                raise _OwnError(error) from error
+            if number in numbers:
+                part = sequences[plan.rows(number)]
+                yield Task(number, part.lengths, part.samples, part.labels)
 
 
 def _through(client: Any, distributed: Any, job: Job, tasks: Iterator[Task]) -> Iterator[Entry]:
@@ -160,11 +206,6 @@ def _told(distributed: Any, plan: Plan) -> Iterator[None]:
             f"The client or its cluster went away before all was done{said}: what is in the ledger stays; connect again, then call record "
             "with resume=True."
         ) from error
-
-
-def _task(plan: Plan, sequences: Sequences, number: int) -> Task:
-    part = sequences[plan.rows(number)]
-    return Task(number, part.lengths, part.samples, part.labels)
 
 
 def _of_the_dead(error: Any, plan: Plan) -> str:
@@ -256,10 +297,3 @@ def _part(store: Store, plan: Plan, task: Task) -> Sequences:
     array = zarr.open_group(store, mode="r", zarr_format=3)[plan.inputs.path]
     block = np.asarray(array[plan.rows(task.number), :longest])  # type: ignore[index]
     return Sequences(block, lengths=task.lengths, samples=task.samples, labels=task.labels)
-
-
-def stage(shards: Shards, plan: Plan, sequences: Sequences, numbers: Sequence[int]) -> None:
-    """Write the inputs of units of work into the store, for the workers: reading the next while one is written."""
-    with ThreadPoolExecutor(1, "seqscope-reader") as reader:
-        for number, part in zip(numbers, local.read_ahead(reader, plan, sequences, numbers), strict=True):
-            shards.write_inputs(number, part)

@@ -217,8 +217,10 @@ class _Work:
         if self._asked.client is None:
             yield from local.run_here(shards, plan, sequences, again, frozenset(self._no_inputs))
         elif self._missing or self._no_inputs:
-            cluster.stage(shards, plan, sequences, self._no_inputs)
-            yield from cluster.run_on(self._asked.client, self._store, plan, engine, self._asked.recipe, sequences, self._missing)
+            asked = self._asked
+            yield from cluster.run_on(
+                asked.client, self._store, shards, plan, engine, asked.recipe, sequences, self._missing, self._no_inputs
+            )
 
 
 class _Tally:
