@@ -14,6 +14,7 @@ import torch
 
 import killed
 import seqscope as sq
+from recorded import entries, same
 from seqscope.errors import ModelError, TooLargeError, UnsupportedError
 from seqscope.recording import cluster
 from seqscope.recording.shards import Shards
@@ -64,25 +65,6 @@ def known(scope, X, tmp_path_factory):
     store = tmp_path_factory.mktemp("known") / "whole.zarr"
     scope.record(X, store, "lstm", **OPTIONS)
     return store
-
-
-def files(folder):
-    """Every file and its bytes but those that hold clock times."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.match("ledger/entries/*") and not path.match("ledger/inputs/*") and not path.match("ledger/lock")
-    }
-
-
-def same(store, known):
-    found, expected = files(store), files(known)
-    assert found.keys() == expected.keys()
-    assert [name for name in found if found[name] != expected[name]] == []
-
-
-def entries(store):
-    return sorted(store.glob("ledger/entries/*.json"))
 
 
 def until(is_so):

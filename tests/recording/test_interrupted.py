@@ -25,6 +25,7 @@ if sys.platform == "win32":
     pytest.skip("processes are forked and killed here", allow_module_level=True)
 
 import killed
+from recorded import entries, files, same
 
 OPTIONS = {"states": {"lstm": "c"}, "shard": killed.SHARD}
 N_SHARDS = killed.N // killed.SHARD
@@ -77,25 +78,6 @@ def scope():
 @pytest.fixture(scope="module")
 def X():
     return killed.make()[1]
-
-
-def files(folder):
-    """Every file and its bytes but those that hold clock times."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.match("ledger/entries/*") and not path.match("ledger/inputs/*") and not path.match("ledger/lock")
-    }
-
-
-def same(store, known):
-    found, expected = files(store), files(known)
-    assert found.keys() == expected.keys()
-    assert [name for name in found if found[name] != expected[name]] == []
-
-
-def entries(store):
-    return sorted(store.glob("ledger/entries/*.json"))
 
 
 def done_by(store, pid):

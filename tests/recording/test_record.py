@@ -6,6 +6,7 @@ import torch
 import xarray as xr
 
 import seqscope as sq
+from recorded import files
 from seqscope.errors import DataError, LayerError, ModelError, OutputExistsError, SeqscopeError
 
 
@@ -133,15 +134,6 @@ def test_resuming_does_what_is_missing(vowels, X, tmp_path):
     part = vowels.record(X, tmp_path / "part.zarr", "lstm", states="lstm", resume=True)
     assert files(tmp_path / "part.zarr") == files(tmp_path / "whole.zarr")
     xr.testing.assert_identical(part.statistics("lstm"), whole.statistics("lstm"))
-
-
-def files(folder):
-    """Every file and its bytes but those that hold clock times."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.match("ledger/entries/*") and not path.match("ledger/inputs/*") and not path.match("ledger/lock")
-    }
 
 
 def test_a_store_that_is_there(vowels, X, tmp_path):
