@@ -277,6 +277,9 @@ def test_what_cannot_be_on_a_cluster(threads, scope, X, tmp_path):
             sq.Scope(model).record(X, tmp_path / "x.zarr", "lstm", client=client)
         with pytest.raises(UnsupportedError, match="in the memory of one process"):
             scope.record(X, "memory://cluster", "lstm", client=client)
+    with pytest.raises(UnsupportedError, match="connect again, and give the new one"):
+        scope.record(X, tmp_path / "x.zarr", "lstm", client=client)
+    assert not (tmp_path / "x.zarr").exists()  # the next call need not say that it goes on
 
 
 def with_a_lock():

@@ -76,53 +76,69 @@ class Task:
     labels: np.ndarray | None
 
 
-def run_on(
-    given: Any,
-    store: Store,
-    shards: Shards,
-    plan: Plan,
-    engine: Engine,
-    recipe: Recipe | None,
-    sequences: Sequences,
-    numbers: Sequence[int],
-    lost_inputs: Sequence[int],
-) -> Iterator[Entry]:
-    """Have units of work done by a cluster, and give the entry of each as it comes.
+@dataclass(frozen=True)
+class Crew:
+    """A cluster that is there, and the model as it gets it."""
+
+    client: Any
+    engine: bytes
+
+
+@contextmanager
+def hired(given: Any, store: Store, engine: Engine, recipe: Recipe | None) -> Iterator[Crew]:
+    """What can do the work: asked for before anything is written, so that what stands in the way leaves no store behind.
 
     Parameters
     ----------
     given : distributed.Client, str or int
         See `clients.client_of`.
-    shards : Shards
-        What writes the inputs here.
     recipe : Recipe or None
         How the model was opened.
+
+    Raises
+    ------
+    ModelError
+        The model can't be sent.
+    UnsupportedError
+        The store is in this process' memory, or there is no cluster.
+    """
+    from seqscope.clients import client_of
+
+    require("distributed", extra="record", purpose="Recording on a cluster")
+    if not stores.is_shared(store):
+        raise UnsupportedError(
+            "This store is in the memory of one process, so workers can't write to it: give a folder, or an address such as s3://bucket/x."
+        )
+    packed = sent(engine, recipe)
+    with client_of(given) as client:
+        yield Crew(client, packed)
+
+
+def run_on(
+    crew: Crew, store: Store, shards: Shards, plan: Plan, sequences: Sequences, numbers: Sequence[int], lost_inputs: Sequence[int]
+) -> Iterator[Entry]:
+    """Have units of work done by a cluster, and give the entry of each as it comes.
+
+    Parameters
+    ----------
+    shards : Shards
+        What writes the inputs here.
     lost_inputs : sequence of int
         The units of work whose inputs are not in the store, in their order; others than `numbers` may be among them.
 
     Raises
     ------
     ModelError
-        The model can't be sent, or fails on a sample.
+        The model fails on a sample, or can't be opened on a worker.
     UnsupportedError
-        The store is in this process' memory; the client went away, or workers died over a unit of work again and again.
+        The client went away, or workers died over a unit of work again and again.
     """
-    from seqscope.clients import client_of
-
     distributed = require("distributed", extra="record", purpose="Recording on a cluster")
-    if not stores.is_shared(store):
-        raise UnsupportedError(
-            "This store is in the memory of one process, so workers can't write to it: give a folder, or an address such as s3://bucket/x."
-        )
     inputs = None if plan.inputs is not None else pickle.dumps(sequences if sequences.lies_in_file else sequences.loaded())
-    job = Job(uuid.uuid4().hex, sent(engine, recipe), pickle.dumps(plan), store, inputs, _here())
+    job = Job(uuid.uuid4().hex, crew.engine, pickle.dumps(plan), store, inputs, _here())
     try:
-        with (
-            client_of(given) as client,
-            _told(distributed, plan),
-            closing(_tasks(shards, plan, sequences, frozenset(numbers), lost_inputs)) as tasks,
-        ):
-            yield from _through(client, distributed, job, tasks)
+        with _told(distributed, plan), closing(_tasks(shards, plan, sequences, frozenset(numbers), lost_inputs)) as tasks:
+            yield from _through(crew.client, distributed, job, tasks)
     except _OwnError as failed:
         raise failed.error from failed.error.__cause__
 

@@ -50,9 +50,11 @@ def record(specimen: Specimen, X: Any, address: stores.Address, asked: Asked, na
         specimen.show(sequences)
         found = survey(specimen, feed, sequences, asked if there is None else _as_before(asked, there), names)
         attrs = provenance.provenance(specimen, sequences, found.plan)
+        crew = None
         if there is None:
             _check_elsewhere(store, name, sequences)
             check_space(store, name, feed, sequences, found.plan)
+            crew = _hired(kept, asked, store, specimen)
             _clear(store)  # what is written over, or was hardly begun: only now that all else is known to be well
             skeleton.build(store, found.plan, found.templates, sequences, attrs)
             finish.keep_edges(store, found.plan)
@@ -65,12 +67,20 @@ def record(specimen: Specimen, X: Any, address: stores.Address, asked: Asked, na
         del found  # where samples have times of their own, its coordinates are as long as the data set
         work = _Work(store, name, plan, specimen, sequences, asked)
         if there is None or work.is_missing or not there.get("complete") or not finish.has_end(store):
+            crew = _hired(kept, asked, store, specimen) if crew is None and work.is_missing else crew
             finish.reopen(store)
-            with closing(work.entries()) as entries:  # so that all its threads are done when the lock is given back
+            with closing(work.entries(crew)) as entries:  # so that all its threads are done when the lock is given back
                 for _ in entries:
                     lock.check()
             finish.finish(store, plan)
     return Recording(store, name)
+
+
+def _hired(kept: ExitStack, asked: Asked, store: Store, specimen: Specimen) -> cluster.Crew | None:
+    """The cluster that is to do it, until all is done; None where this process does."""
+    if asked.client is None:
+        return None
+    return kept.enter_context(cluster.hired(asked.client, store, specimen.engine, asked.recipe))
 
 
 @contextmanager
@@ -195,14 +205,14 @@ class _Work:
         """Whether there is anything to do."""
         return bool(self._missing or self._no_inputs)
 
-    def entries(self) -> Generator[Entry]:
-        """Do what is missing: the entry of each unit of work, when it is done."""
+    def entries(self, crew: cluster.Crew | None) -> Generator[Entry]:
+        """Do what is missing, here or by a cluster: the entry of each unit of work, when it is done."""
         plan = self._plan
         tally = _Tally(self._done)
         n_done = sum(stop - start for start, stop in (entry.rows for entry in self._done))
         with (
             progress.counting(total=plan.n_samples, what="Recording", show=self._asked.progress, unit="sequences") as bar,
-            closing(self._through()) as through,
+            closing(self._through(crew)) as through,
         ):
             for entry in through:
                 tally.add(entry)
@@ -210,17 +220,14 @@ class _Work:
                 bar(n_done, tally.text or None)
                 yield entry
 
-    def _through(self) -> Generator[Entry]:
-        plan, sequences, engine = self._plan, self._sequences, self._specimen.engine
-        shards = Shards(self._store, plan, plan.feed(engine))
+    def _through(self, crew: cluster.Crew | None) -> Generator[Entry]:
+        plan, sequences = self._plan, self._sequences
+        shards = Shards(self._store, plan, plan.feed(self._specimen.engine))
         again = sorted({*self._missing, *self._no_inputs})  # inputs that were lost: the model runs again, to the same values
-        if self._asked.client is None:
+        if crew is None:
             yield from local.run_here(shards, plan, sequences, again, frozenset(self._no_inputs))
-        elif self._missing or self._no_inputs:
-            asked = self._asked
-            yield from cluster.run_on(
-                asked.client, self._store, shards, plan, engine, asked.recipe, sequences, self._missing, self._no_inputs
-            )
+        else:
+            yield from cluster.run_on(crew, self._store, shards, plan, sequences, self._missing, self._no_inputs)
 
 
 class _Tally:
