@@ -68,7 +68,7 @@ def known(scope, X, tmp_path_factory):
 
 
 def until(is_so):
-    for _ in range(600):
+    for _ in range(3000):
         if is_so():
             return
         time.sleep(0.02)
