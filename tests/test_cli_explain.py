@@ -1,15 +1,12 @@
 """`seqscope explain` as a person types it, in this process, and the files that it writes."""
 
-import sys
-import warnings
-
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
+import commands
 import seqscope as sq
-from seqscope.cli import main
 
 VOWELS = ("explain", "japanese_vowels", "japanese_vowels")
 
@@ -17,17 +14,8 @@ VOWELS = ("explain", "japanese_vowels", "japanese_vowels")
 @pytest.fixture
 def typed(tmp_path, monkeypatch, capfd):
     """A command typed in an empty folder: its exit code, and what it wrote on standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["seqscope", *map(str, arguments)])
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")  # as in a process of its own
-            with pytest.raises(SystemExit) as ended:
-                main()
-        return ended.value.code, " ".join(capfd.readouterr().err.replace("│", " ").split())
-
-    return run
+    run = commands.typed_in(tmp_path, monkeypatch, capfd)
+    return lambda *arguments: run(*arguments)[::2]
 
 
 def test_one_sample_is_written_and_drawn(typed, tmp_path):

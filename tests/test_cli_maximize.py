@@ -1,16 +1,14 @@
 """`seqscope maximize` as a person types it, in this process, and the files that it writes."""
 
-import sys
 import textwrap
-import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
+import commands
 import seqscope as sq
-from seqscope.cli import main
 
 VOWELS = ("maximize", "japanese_vowels")
 QUICK = ("--restarts", 2, "--steps", 60)
@@ -26,20 +24,7 @@ MINE = """
 @pytest.fixture
 def typed(tmp_path, monkeypatch, capfd):
     """A command typed in an empty folder: its exit code, what it wrote on standard output, and on standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["seqscope", *map(str, arguments)])
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")  # as in a process of its own
-            with pytest.raises(SystemExit) as ended:
-                main()
-        shown, said = capfd.readouterr()
-        return ended.value.code, shown, " ".join(said.replace("│", " ").split())
-
-    return run
+    return commands.typed_in(tmp_path, monkeypatch, capfd)
 
 
 def cells(shown):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import commands
 import seqscope as sq
-from seqscope.cli import main
 
 MINE = """
     import time
@@ -62,21 +62,14 @@ def folder(tmp_path):
 
 @pytest.fixture
 def typed(folder, monkeypatch, capfd):
-    """A command typed in a folder with models and data: its exit code, its standard output, its standard error."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    """A command typed in a folder with models and data: its exit code, and the words of its standard output and standard error."""
+    run = commands.typed_in(folder, monkeypatch, capfd)
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["seqscope", *map(str, arguments)])
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")  # as in a process of its own
-            with pytest.raises(SystemExit) as ended:
-                main()
-        shown, said = capfd.readouterr()
-        return ended.value.code, " ".join(shown.replace("│", " ").split()), " ".join(said.replace("│", " ").split())
+    def in_words(*arguments):
+        code, shown, said = run(*arguments)
+        return code, commands.in_a_line(shown), said
 
-    return run
+    return in_words
 
 
 def test_it_records_says_what_and_how_to_open_it(typed):

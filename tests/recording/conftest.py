@@ -1,9 +1,14 @@
 """What the tests of recordings share: an S3 server of their own."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from zarr.abc.store import Store
+from zarr.storage import MemoryStore
+
+from seqscope.recording import stores
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +25,16 @@ def s3() -> Iterator[tuple[str, dict[str, str]]]:
     s3fs.S3FileSystem(**options).mkdir("bucket")
     yield "s3://bucket", options
     server.stop()
+
+
+@pytest.fixture
+def empty_store(tmp_path: Path, s3: tuple[str, dict[str, str]]) -> Callable[[str], Store]:
+    """Makes a store of a kind in which nothing is yet: "folder", "memory", "fsspec", "s3"."""
+    name = f"{tmp_path.name}.zarr"
+    made: dict[str, Callable[[], Store]] = {
+        "folder": lambda: stores.open_store(tmp_path / "some" / name),
+        "memory": MemoryStore,
+        "fsspec": lambda: stores.open_store(f"memory://{name}"),
+        "s3": lambda: stores.open_store(f"{s3[0]}/{tmp_path.parent.name}/{name}", storage_options=s3[1]),
+    }
+    return lambda kind: made[kind]()

@@ -23,15 +23,8 @@ HERE = f"process {os.getpid()} on host {socket.gethostname()} \\(since \\d\\d:\\
 
 
 @pytest.fixture(params=["folder", "memory", "fsspec", "s3"])
-def store(request, tmp_path, s3):
-    name = f"{tmp_path.name}.zarr"
-    made = {
-        "folder": lambda: stores.open_store(tmp_path / "some" / name),
-        "memory": MemoryStore,
-        "fsspec": lambda: stores.open_store(f"memory://{name}"),
-        "s3": lambda: stores.open_store(f"{s3[0]}/locked/{name}", storage_options=s3[1]),
-    }
-    return made[request.param]()
+def store(request, empty_store):
+    return empty_store(request.param)
 
 
 @pytest.fixture

@@ -43,16 +43,8 @@ def by_obstore(s3, prefix):
 
 
 @pytest.fixture(params=KINDS)
-def store(request, tmp_path, s3):
-    name = f"{tmp_path.name}.zarr"
-    made = {
-        "folder": lambda: stores.open_store(tmp_path / "some" / name),
-        "memory": MemoryStore,
-        "fsspec": lambda: stores.open_store(f"memory://{name}"),
-        "s3": lambda: stores.open_store(f"{s3[0]}/{name}", storage_options=s3[1]),
-        "obstore": lambda: by_obstore(s3, name),
-    }
-    return made[request.param]()
+def store(request, tmp_path, s3, empty_store):
+    return by_obstore(s3, f"{tmp_path.name}.zarr") if request.param == "obstore" else empty_store(request.param)
 
 
 def test_objects_are_written_read_listed_and_deleted(store):
