@@ -564,6 +564,20 @@ def test_net_in_which_rounding_grows_gives_what_the_model_gave(kind):
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="one backend tells")
+@pytest.mark.parametrize("backwards", [False, True])
+def test_net_in_which_rounding_grows_both_ways_and_backwards(backwards):
+    one = kl.GRU(32, return_sequences=True, go_backwards=backwards, name="rnn")
+    model = sequential(one if backwards else kl.Bidirectional(one, name="rnn"))
+    model.set_weights([3 * weight for weight in model.get_weights()])
+    X, scope = np.stack(data(*[60] * 30)), sq.Scope(model)
+    h, given = scope.states(X, "rnn").h, scope.activations(X, "rnn").values
+    if not backwards:
+        given = np.stack(np.split(given, 2, axis=-1), axis=1)
+    assert h.dims == (("sample", "time", "unit") if backwards else ("sample", "direction", "time", "unit"))
+    assert_close(h.values, given, "float32")
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="one backend tells")
 def test_nets_in_which_rounding_grows_one_behind_the_other():
     """The second gets what it always gets: it would be another sequence after some steps if it got the first one's replay."""
     model = sequential(kl.GRU(32, return_sequences=True, name="first"), kl.LSTM(32, return_sequences=True, name="second"))
