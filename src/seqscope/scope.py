@@ -107,6 +107,25 @@ class Scope:
         """The object that was given; what was opened or filled, where a file was."""
         return self._engine.model
 
+    @property
+    def digest(self) -> str:
+        """What tells the model from others: 64 hexadecimal digits, of its class, its layers, and each bit of its weights.
+
+        Raises
+        ------
+        UnsupportedError
+            The engine does not say what its model computes with.
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> sq.Scope(sq.zoo.japanese_vowels()).digest == sq.Scope(sq.zoo.japanese_vowels()).digest
+        True
+        """
+        from seqscope.engines.shipping import fingerprint
+
+        return fingerprint(self._engine)
+
     def __repr__(self) -> str:
         layers = self._engine.layers
         total = sum(layer.n_params for layer in layers)

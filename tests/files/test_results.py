@@ -72,7 +72,7 @@ def test_a_failure_while_writing_leaves_the_old_file(hidden, tmp_path, monkeypat
 
 
 def test_an_unknown_ending_lists_the_known_ones(hidden, tmp_path):
-    with pytest.raises(errors.UnsupportedError, match=r"'\.xlsx'.*'\.nc', '\.npz', '\.csv'"):
+    with pytest.raises(errors.UnsupportedError, match=r"'\.xlsx'.*'\.nc', '\.zarr', '\.npz', '\.csv', '\.parquet', '\.mat'"):
         files.write_result(hidden, tmp_path / "a.xlsx")
 
 
@@ -83,5 +83,6 @@ def test_a_folder_that_is_not_there(hidden, tmp_path):
 
 def test_a_csv_holds_one_layer(tmp_path):
     tree = sq.Scope(sq.zoo.japanese_vowels()).activations(sq.datasets.japanese_vowels("test")[0][:3])
-    with pytest.raises(errors.UnsupportedError, match="--layer"):
-        files.write_result(tree, tmp_path / "a.csv")
+    for name in ("a.csv", "a.parquet"):
+        with pytest.raises(errors.UnsupportedError, match="--layer"):
+            files.write_result(tree, tmp_path / name)

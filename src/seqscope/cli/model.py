@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from seqscope import files
+from seqscope.cli import completing
+from seqscope.cli.expand import stand_for
 from seqscope.scope import Scope
 
 MODEL_HELP = (
@@ -21,6 +21,7 @@ MODEL_HELP = (
 
 # What a network of the zoo is made of, unless said.
 _TORCH = "torch"
+_PANEL = "Model"
 
 
 @dataclass(frozen=True)
@@ -50,36 +51,55 @@ class ModelGiven:
 
 
 def takes_model(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take MODEL and its options; its first parameter gets them as a `ModelGiven`."""
-    _, *own = inspect.signature(command, eval_str=True).parameters.values()
-    model, *options = inspect.signature(_typed, eval_str=True).parameters.values()
-    names = [option.name for option in (model, *options)]
-
-    @functools.wraps(command)
-    def run(**values: Any) -> None:
-        given = _typed(**{name: values.pop(name) for name in names})
-        command(given, **values)
-
-    shown = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in (model, *own, *options)]
-    run.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
-    return run
+    """Let a command take MODEL and its options; its parameter `model` gets them as a `ModelGiven`."""
+    return stand_for("model", _typed, command, n_first=1)
 
 
 def _typed(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP, show_default=False, autocompletion=completing.models)],
     weights: Annotated[
         Path | None,
-        typer.Option("--weights", metavar="FILE", help="A file of weights for the model: .safetensors, a state dict, .weights.h5, .h5."),
+        typer.Option(
+            "--weights",
+            metavar="FILE",
+            help="A file of weights for the model: .safetensors, a state dict, .weights.h5, .h5.",
+            rich_help_panel=_PANEL,
+        ),
     ] = None,
     factory: Annotated[
         str | None,
-        typer.Option("--factory", metavar="MODULE:CALLABLE", help="What makes the model, where MODEL is a file of weights alone."),
+        typer.Option(
+            "--factory",
+            metavar="MODULE:CALLABLE",
+            help="What makes the model, where MODEL is a file of weights alone.",
+            rich_help_panel=_PANEL,
+        ),
     ] = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Run code from the files (pickles, Lambda layers): only for files from someone you trust.")
+        bool,
+        typer.Option(
+            "--trust",
+            help="Run code from the files (pickles, Lambda layers): only for files from someone you trust.",
+            rich_help_panel=_PANEL,
+        ),
     ] = False,
-    framework: Annotated[str, typer.Option("--framework", help="What a network of the zoo is made of: torch or keras.")] = _TORCH,
-    layout: Annotated[str | None, typer.Option("--layout", help="The order of the model's input axes: NTC, NCT or TNC (NT, TN).")] = None,
+    framework: Annotated[
+        str,
+        typer.Option(
+            "--framework",
+            help="What a network of the zoo is made of: torch or keras.",
+            rich_help_panel=_PANEL,
+            autocompletion=completing.one_of("torch", "keras"),
+        ),
+    ] = _TORCH,
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--layout",
+            help="The order of the model's input axes: NTC, NCT or TNC (NT, TN).",
+            rich_help_panel=_PANEL,
+            autocompletion=completing.one_of("NTC", "NCT", "TNC", "NT", "TN"),
+        ),
+    ] = None,
 ) -> ModelGiven:
     return ModelGiven(model, weights, factory, trust, framework, layout)

@@ -18,10 +18,10 @@ def draw_without_screen() -> None:
 
 
 def drawn(shown: xr.DataArray, result: xr.DataArray | xr.Dataset | xr.DataTree, sample: int, units: list[int] | None) -> Any:
-    """A figure of one sample's input above one layer's units or states."""
+    """A figure of one sample's input above one layer's units or states: of the first that the result holds, which is that sample."""
     draw_without_screen()
-    layer = _one_layer(result)
-    chosen = layer.isel(sample=sample) if labelled.SAMPLE in layer.dims else layer
+    layer = one_layer(result)
+    chosen = layer.isel({labelled.SAMPLE: 0}) if labelled.SAMPLE in layer.dims else layer
     title = f"{layer.attrs['layer']}, sample {sample}"
     if isinstance(chosen, xr.DataArray):
         from seqscope import plot as plots
@@ -30,8 +30,14 @@ def drawn(shown: xr.DataArray, result: xr.DataArray | xr.Dataset | xr.DataTree, 
     return _states_drawn(shown, chosen, units, title)
 
 
-def _one_layer(result: xr.DataArray | xr.Dataset | xr.DataTree) -> xr.DataArray | xr.Dataset:
-    """The layer that a picture is to show: the one that was named, or the only one that a glob fits."""
+def one_layer(result: xr.DataArray | xr.Dataset | xr.DataTree) -> xr.DataArray | xr.Dataset:
+    """The layer that a picture is to show: the one that was named, or the only one that a glob fits.
+
+    Raises
+    ------
+    UnsupportedError
+        There are several.
+    """
     if not isinstance(result, xr.DataTree):
         return result
     if len(result.children) > 1:

@@ -42,7 +42,7 @@ class Format:
         return found
 
 
-_DATA_SETS = ("japanese_vowels", "shakespeare")  # those that are read; planted data are made
+DATA_SETS = ("japanese_vowels", "shakespeare")  # those that are read; planted data are made
 _COLUMNS = ("layout", "sample", "time", "label", "keep")
 _TEXT = (Kind.TEXT, Kind.UNKNOWN)  # text in another encoding is none by its bytes
 FORMATS: dict[str, Format] = {
@@ -155,7 +155,7 @@ def read(
 
 
 def _sequences_of(source: Any, asked: Options) -> Sequences:
-    if isinstance(source, str) and source.partition(":")[0] in _DATA_SETS:
+    if isinstance(source, str) and source.partition(":")[0] in DATA_SETS:
         _check_options(asked, (), f"the data set {source!r}")
         return _data_set(source)
     if isinstance(source, str | PathLike):
@@ -192,7 +192,7 @@ def read_data(source: str) -> Any:
     >>> read_data("japanese_vowels:train")
     Sequences: 270 sequences, 7 to 26 steps, 12 channels
     """
-    if source.partition(":")[0] in _DATA_SETS:
+    if source.partition(":")[0] in DATA_SETS:
         return _data_set(source)
     file, _, name = source.rpartition(":")
     if name and Path(file).is_file() and not Path(source).exists():
@@ -259,7 +259,7 @@ def _read(path: Path, asked: Options, *, sequences: bool) -> Any:
     ending = ".zarr" if is_recording(path) else path.suffix.lower()
     form = FORMATS.get(ending)
     if form is None:
-        raise DataError(f"'{path}' is neither a data set ({quoted(_DATA_SETS)}) nor a file of a known kind ({quoted(FORMATS)}).")
+        raise DataError(f"'{path}' is neither a data set ({quoted(DATA_SETS)}) nor a file of a known kind ({quoted(FORMATS)}).")
     _check_file(path, ending, form)
     _check_options(asked, form.options, f"a {ending} file")
     try:

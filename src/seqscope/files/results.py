@@ -1,23 +1,42 @@
-"""Results in files."""
+"""Results in files: the ending says the form."""
 
 from __future__ import annotations
 
-import itertools
-import tempfile
+import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import xarray as xr
 
-from seqscope import labelled
-from seqscope.errors import DataError, OutputExistsError, UnsupportedError, quoted
+from seqscope.errors import UnsupportedError, quoted, require
+from seqscope.files.result_places import all_or_none, check_output
 
 # What a verb of a scope gives: one array of a layer, several, or several layers.
 Result = xr.DataArray | xr.Dataset | xr.DataTree
 
-_PICTURES = (".png", ".svg", ".pdf")
+
+@dataclass(frozen=True)
+class _Form:
+    """A form of results: its writer (module and function, imported when it is needed), and the package and the extra that it needs."""
+
+    writer: str
+    package: str = ""
+    extra: str = ""
+
+
+_FORMS: dict[str, _Form] = {
+    ".nc": _Form("result_labelled:write_netcdf"),
+    ".zarr": _Form("result_labelled:write_zarr", "zarr", "record"),
+    ".npz": _Form("result_labelled:write_npz"),
+    ".csv": _Form("result_tables:write_csv"),
+    ".parquet": _Form("result_tables:write_parquet", "pyarrow", "parquet"),
+    ".mat": _Form("result_matlab:write_mat"),
+}
+
+RESULTS = tuple(_FORMS)
+PICTURES = (".png", ".svg", ".pdf")
+_TABLES = (".csv", ".parquet")
 
 
 def check_picture(path: Path) -> None:
@@ -28,38 +47,25 @@ def check_picture(path: Path) -> None:
     UnsupportedError
         They can't.
     """
-    if path.suffix.lower() not in _PICTURES:
-        raise UnsupportedError(
-            f"A picture can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(_PICTURES)}."
-        )
+    if not is_picture(path):
+        raise UnsupportedError(f"A picture can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(PICTURES)}.")
 
 
 def is_picture(path: Path) -> bool:
     """Whether a file's ending is that of a picture."""
-    return path.suffix.lower() in _PICTURES
+    return path.suffix.lower() in PICTURES
 
 
-def check_output(path: Path, *, force: bool) -> Path:
-    """Make sure that a file can be written, before the work begins.
-
-    Raises
-    ------
-    OutputExistsError
-        It is there already, and `force` was not said.
-    DataError
-        Its folder is not there.
-    """
-    if path.exists() and not force:
-        raise OutputExistsError(f"'{path}' exists: say --force to write over it, or name another file.")
-    if not path.parent.is_dir():
-        raise DataError(f"There is no folder '{path.parent}' to write '{path.name}' into.")
-    return path
+def is_table(path: Path) -> bool:
+    """Whether a file's ending is that of a table: one layer, a row for each value or step."""
+    return path.suffix.lower() in _TABLES
 
 
 def write_result(result: Result, path: Path, *, force: bool = False) -> None:
-    """Write a result in the form that the file's ending names: `.nc` (everything), `.npz` (arrays), `.csv` (a table).
+    """Write a result in the form that the file's ending names.
 
-    The file is written under another name and moved into place, so that a failure leaves no half of it.
+    `.nc`, `.zarr` hold everything, `.npz` the arrays, `.mat` structs of MATLAB, `.csv` and `.parquet` a table. The file is written under
+    another name and moved into place, so that a failure leaves no half of it.
 
     Raises
     ------
@@ -67,13 +73,24 @@ def write_result(result: Result, path: Path, *, force: bool = False) -> None:
         The file is there already, and `force` was not said.
     UnsupportedError
         The ending is not known, or that form can't hold several layers.
+    MissingPackageError
+        A package that writes this form is not installed.
+    TooLargeError
+        The form can't hold so much.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> hidden = xr.DataArray([[0.5, 1.0]], dims=("time", "unit"), coords={"unit": [0, 1]}, name="activations")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_result(hidden, Path(folder, "hidden.csv"))
+    ...     Path(folder, "hidden.csv").read_text().splitlines()[-1]
+    '0,1,1.0'
     """
     writer = writer_for(path)
     check_output(path, force=force)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".seqscope-") as folder:
-        made = Path(folder) / path.name
+    with all_or_none([path]) as (made,):
         writer(result, made)
-        made.replace(path)
 
 
 def writer_for(path: Path) -> Callable[[Result, Path], None]:
@@ -83,56 +100,15 @@ def writer_for(path: Path) -> Callable[[Result, Path], None]:
     ------
     UnsupportedError
         The ending is not known.
+    MissingPackageError
+        A package that it needs is not installed.
     """
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
-        raise UnsupportedError(f"A result can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(_WRITERS)}.")
+    ending = path.suffix.lower()
+    form = _FORMS.get(ending)
+    if form is None:
+        raise UnsupportedError(f"A result can't be written as '{path.suffix or path.name}': expected an ending out of {quoted(RESULTS)}.")
+    if form.package:
+        require(form.package, extra=form.extra, purpose=f"Writing {ending} files")
+    module, _, name = form.writer.partition(":")
+    writer: Callable[[Result, Path], None] = getattr(importlib.import_module(f"seqscope.files.{module}"), name)
     return writer
-
-
-def _write_netcdf(result: Result, path: Path) -> None:
-    result.to_netcdf(path, engine="h5netcdf")
-
-
-def _write_npz(result: Result, path: Path) -> None:
-    """Values under the layer's name (or the array's), coordinates under theirs; a tree's as "layer/coordinate"."""
-    if isinstance(result, xr.DataTree):
-        nodes = {node.path.strip("/"): node.to_dataset(inherit=False) for node in result.subtree}
-    else:
-        nodes = {"": result.to_dataset() if isinstance(result, xr.DataArray) else result}
-    arrays = {f"{place}/{name}".strip("/"): variable.values for place, data in nodes.items() for name, variable in data.variables.items()}
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
-
-
-def _write_csv(result: Result, path: Path) -> None:
-    """Without padding: one row a value; of several arrays, one row a step."""
-    if isinstance(result, xr.DataTree):
-        raise UnsupportedError("A .csv file holds one layer: name it with --layer, or write .nc or .npz.")
-    if isinstance(result, xr.Dataset):
-        _wide(result).to_csv(path, index=False)
-    else:
-        result.to_dataframe(name=str(result.name)).dropna(subset=str(result.name)).reset_index().to_csv(path, index=False)
-
-
-def _wide(result: xr.Dataset) -> pd.DataFrame:
-    """A row for each sample and step, a column for each array and unit: "c_17", "c_backward_17"; of figures by unit, a row for each."""
-    rows = [dim for dim in _ROWS if dim in result.dims] or [labelled.UNIT]
-    columns: dict[str, np.ndarray] = {}
-    for name, array in result.data_vars.items():
-        across = [dim for dim in array.dims if dim not in rows]
-        labels = itertools.product(*(array.coords[dim].values.tolist() for dim in across))
-        values = array.transpose(*rows, *across).values.reshape(np.prod([result.sizes[dim] for dim in rows], dtype=int), -1)
-        columns |= {"_".join(map(str, (name, *label))): column for label, column in zip(labels, values.T, strict=True)}
-    known = {name: coord for name, coord in result.coords.items() if set(coord.dims) <= set(rows)}
-    places = xr.Dataset(coords=known).to_dataframe(dim_order=rows).reset_index()
-    return pd.concat([places, pd.DataFrame(columns)], axis=1).dropna(subset=list(columns), how="all")
-
-
-# What tells the rows of a table apart.
-_ROWS = (labelled.SAMPLE, labelled.CALL, labelled.TIME, labelled.STEP)
-
-_WRITERS: dict[str, Callable[[Result, Path], None]] = {
-    ".nc": _write_netcdf,
-    ".npz": _write_npz,
-    ".csv": _write_csv,
-}

@@ -1,0 +1,9 @@
+"""The views of the page, a file for each, in the order of their tabs."""
+
+from seqscope.explorer.views.sample import Sample
+from seqscope.explorer.views.samples import Samples
+from seqscope.explorer.views.view import View
+
+# Beside all others, and those of which one is seen at a time.
+SIDE: tuple[type[View], ...] = (Samples,)
+MAIN: tuple[type[View], ...] = (Sample,)
