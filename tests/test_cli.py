@@ -132,10 +132,15 @@ def test_activations_are_written_and_drawn(seqscope_here, tmp_path):
     done = seqscope_here(*arguments)
     assert (done.returncode, done.stdout) == (0, "")
     X, _ = sq.datasets.japanese_vowels("test")
-    expected = sq.Scope(sq.zoo.japanese_vowels()).activations(X, "lstm")
+    scope = sq.Scope(sq.zoo.japanese_vowels())
     with xr.open_dataarray(tmp_path / "h.nc", engine="h5netcdf") as found:
-        xr.testing.assert_allclose(found.load(), expected)
+        xr.testing.assert_allclose(found.load(), scope.activations(X[[2]], "lstm"))
     assert (tmp_path / "h.png").read_bytes().startswith(b"\x89PNG")
+    assert "lstm (sample 1, time 19, unit 100) written to h.nc" in done.stderr
+    assert "Sample 2 drawn in h.png" in done.stderr
+    done = seqscope_here("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "-o", "all.nc")
+    with xr.open_dataarray(tmp_path / "all.nc", engine="h5netcdf") as found:
+        xr.testing.assert_allclose(found.load(), scope.activations(X, "lstm"))
     assert "sample 370, time 29, unit 100" in done.stderr
 
 
@@ -214,7 +219,7 @@ def test_a_glob_that_fits_one_layer_is_drawn(seqscope_here, tmp_path, drawn):
             1,
             "one layer, and 2 were asked for, 'fc', 'lstm'",
         ),
-        ((*VOWELS, "--layer", "fc", "--layer", "lstm", "-o", "a.csv"), 1, "A .csv file holds one layer"),
+        ((*VOWELS, "--layer", "fc", "--layer", "lstm", "-o", "a.csv"), 1, "A table holds one layer"),
         ((*VOWELS, "--layer", "fc", "--layer", "lstn", "-o", "a.nc"), 1, "the nearest is 'lstm'"),
         (
             (*VOWELS, "--layer", "lstm", "--unit", "100", "--plot", "a.png", "-o", "a.nc"),
@@ -225,7 +230,6 @@ def test_a_glob_that_fits_one_layer_is_drawn(seqscope_here, tmp_path, drawn):
         ((*VOWELS, "--layer", "lstm", "--unit", "3", "-o", "a.nc"), 2, "--unit chooses what a picture shows"),
         (("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "--plot", "a.xyz"), 1, "xyz"),
         (("activations", "japanese_vowels", "japanese_vowels", "--layer", "lstm", "--plot", "a.png", "--sample", "370"), 1, "0 to 369"),
-        (("activations", "japanese_vowels", "japanese_vowels"), 2, "say where to write"),
         (("layers", "japanese_vowels", "--layout", "XYZ"), 1, "'NTC', 'NCT', 'TNC'"),
         (("no_such_command",), 2, "No such command"),
     ],

@@ -123,4 +123,3 @@ def test_files_are_seen_to_before_the_work(typed, tmp_path):
     assert "exists" in typed(*VOWELS, "--target", 1, "-o", "there.nc")[2]
     assert "expected an ending" in typed(*VOWELS, "--target", 1, "-o", "m.doc")[2]
     assert "named twice" in typed(*VOWELS, "--target", 1, "-o", "m.nc", "-o", "m.nc")[2]
-    assert typed(*VOWELS, "--target", 1)[0] == 2

@@ -162,4 +162,4 @@ def test_a_mistake_is_one_sentence_and_leaves_no_file(typed, tmp_path, arguments
 def test_files_are_seen_to_before_the_work(typed, tmp_path):
     (tmp_path / "there.html").write_text("mine")
     assert "exists" in typed("char_lstm", "play.txt", "--unit", 0, "-o", "there.html")[2]
-    assert "expected an ending out of '.html'" in typed("char_lstm", "play.txt", "--unit", 0, "-o", "t.csv")[2]
+    assert "expected an ending out of '.nc'" in typed("char_lstm", "play.txt", "--unit", 0, "-o", "t.doc")[2]

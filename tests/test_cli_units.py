@@ -155,7 +155,7 @@ def test_layers_of_every_kind_are_reported_on(typed, tmp_path):
         (("mine:filters", "filtered.npy", "--layer", "[01]"), 1, "'[01]' stands for several layers, '0', '1'"),
         (("mine:net", "none.npz", "--layer", "rnn"), 1, "There is no file 'none.npz'"),
         (("mine:net", "filtered.npy", "--layer", "rnn"), 1, "The data has 14 channels and the model takes 3"),
-        (("mine:net", "x.npz"), 2, "Missing option '--layer'"),
+        (("mine:filters", "filtered.npy"), 1, "The model has no recurrent layer: name the layer of the units with --layer."),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_no_file(typed, tmp_path, arguments, code, sentence):
@@ -170,7 +170,7 @@ def test_a_mistake_is_one_sentence_and_leaves_no_file(typed, tmp_path, arguments
 def test_files_are_seen_to_before_the_work(typed, tmp_path):
     (tmp_path / "there.html").write_text("mine")
     assert "exists" in typed("mine:net", "x.npz", "--layer", "rnn", "-o", "there.html")[2]
-    assert "expected an ending out of '.html'" in typed("mine:net", "x.npz", "--layer", "rnn", "-o", "u.doc")[2]
+    assert "expected an ending out of '.nc'" in typed("mine:net", "x.npz", "--layer", "rnn", "-o", "u.doc")[2]
     assert (tmp_path / "there.html").read_text() == "mine"
 
 

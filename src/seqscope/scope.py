@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import xarray as xr
 
 from seqscope import ablation, attention, labelled, layouts, memory
+from seqscope.attribution.able import able
 from seqscope.attribution.asked import asked_for
 from seqscope.attribution.labelling import reduced
 from seqscope.attribution.verb import attribute
@@ -163,6 +164,24 @@ class Scope:
         """
         with _verb(lambda: f"layers of {self._engine.model_name}"):
             return self._specimen.layers()
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of attribution that this model can do, by the names that `attribute` takes.
+
+        It is told by what the framework offers (derivatives), by the layers, and for `cam` by one pass over one sequence. Each is
+        there that works with its usual options on some data; what the data and the target ask for besides, `attribute` says: methods of
+        derivatives need `layer=` where the model takes tokens.
+
+        Examples
+        --------
+        >>> import seqscope as sq
+        >>> methods = sq.Scope(sq.zoo.japanese_vowels()).methods
+        >>> "integrated_gradients" in methods, "instances" in methods
+        (True, False)
+        """
+        with _verb(lambda: f"methods of {self._engine.model_name}"):
+            return self._specimen.once("methods", lambda: able(self._specimen))
 
     def predict(self, X: Any, *, batch_size: int | None = None, progress: bool | None = None) -> xr.DataArray:
         """What the model puts out.

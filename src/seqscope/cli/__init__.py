@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from seqscope._version import __version__
-from seqscope.cli import explain, feed, look, maximize, record, show, text, units
+from seqscope.cli import doctor, explain, feed, layers, look, match, maximize, record, show, text, units, voice
 from seqscope.engines.base import KERAS_BACKENDS
 from seqscope.errors import SeqscopeError
 
@@ -25,21 +24,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_VOWELS = "japanese_vowels japanese_vowels"
 
-app.command(epilog="Example: seqscope demo --out demo")(show.demo)
-app.command(epilog="Example: seqscope layers japanese_vowels")(show.layers)
-app.command(epilog="Example: seqscope activations japanese_vowels japanese_vowels --layer lstm -o hidden.nc --plot hidden.png")(
-    look.activations
-)
-app.command(epilog="Example: seqscope states japanese_vowels japanese_vowels --layer lstm -o gates.nc --plot gates.png")(look.states)
-app.command(epilog="Example: seqscope explain japanese_vowels japanese_vowels --sample 0 -o why.png -o why.nc")(explain.explain)
-app.command(epilog="Example: seqscope maximize japanese_vowels --target 3 --like japanese_vowels:train -o asked.png -o asked.nc")(
+# In the order in which `seqscope --help` lists them, each with an example.
+app.command(epilog=f"Example: seqscope layers {_VOWELS}")(layers.layers)
+app.command(epilog=f"Example: seqscope activations {_VOWELS} --layer lstm -o hidden.nc --plot hidden.png")(look.activations)
+app.command(epilog=f"Example: seqscope states {_VOWELS} --layer lstm -o gates.nc --plot gates.png")(look.states)
+app.command(epilog="Example: cut -d, -f3- utterance.csv | seqscope stream japanese_vowels --layer lstm --state h")(feed.stream)
+app.command(epilog=f"Example: seqscope explain {_VOWELS} --sample 0 -o why.png -o why.nc")(explain.explain)
+app.command(epilog="Example: seqscope maximize japanese_vowels japanese_vowels:train --target 3 -o asked.png -o asked.nc")(
     maximize.maximize
 )
-app.command(epilog="Example: seqscope units japanese_vowels japanese_vowels --layer lstm -o units.html -o units.csv")(units.units)
+app.command(epilog=f"Example: seqscope units {_VOWELS} --layer lstm -o units.html -o units.csv")(units.units)
+app.command(epilog=f"Example: seqscope match {_VOWELS} --layer lstm --sample 100 --from 6 --to 10 -o places.csv")(match.match)
 app.command(epilog="Example: seqscope text char_lstm shakespeare --unit 0 --unit 17 -o units.html")(text.text)
-app.command(epilog="Example: seqscope record japanese_vowels japanese_vowels vowels.zarr --layer lstm --states all")(record.record)
-app.command(epilog="Example: cut -d, -f3- utterance.csv | seqscope stream japanese_vowels --layer lstm --state h")(feed.stream)
+app.command(epilog=f"Example: seqscope record {_VOWELS} vowels.zarr --layer lstm --states all")(record.record)
+app.command(epilog="Example: seqscope demo --out demo")(show.demo)
+app.command(epilog="Example: seqscope doctor")(doctor.doctor)
 
 
 def _let_keras_run() -> None:
@@ -67,17 +68,36 @@ def options(
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """A warning as the sentence that it is, without the place in the code."""
-    Console(stderr=True).print(f"Warning: {message}", soft_wrap=True, highlight=False, markup=False)
+    voice.say(f"Warning: {message}")
 
 
 def main() -> NoReturn:
     """Run a command; a mistake of the person's is one sentence and no traceback, and so is a warning."""
     warnings.showwarning = _show_warning
-    try:
-        app()
-    except SeqscopeError as error:
-        Console(stderr=True).print(f"Error: {error.message}", soft_wrap=True, highlight=False, markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with voice.quiet_end():
+        try:
+            app()
+        except SeqscopeError as error:
+            _fail(error.message)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # a disk that is full, a file that may not be read
+            _fail(f"{error.strerror or error}{'' if error.filename is None else f': {error.filename}'}")
+        except MemoryError as error:
+            _fail(f"There is not enough memory ({error}): take fewer layers or samples, or seqscope record.")
+        except KeyboardInterrupt:
+            sys.exit(130)
+        finally:
+            _finish()
     sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    voice.say(f"Error: {message}")
+    sys.exit(1)
+
+
+def _finish() -> None:
+    """Write what is still held back, so that a reader who has gone is noticed here and not at the exit."""
+    if sys.stdout is not None:
+        sys.stdout.flush()

@@ -41,7 +41,8 @@ def _one(result: xr.DataArray | xr.Dataset, *, whole: bool) -> dict[str, Any]:
         else:
             for name, array in result.data_vars.items():
                 made["data_vars"][name] |= _extremes(array)
-    return {"sizes": dict(result.sizes)} | plain(made)
+    told: dict[str, Any] = plain({"sizes": dict(result.sizes)} | made)
+    return told
 
 
 def _extremes(array: xr.DataArray) -> dict[str, Any]:

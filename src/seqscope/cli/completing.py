@@ -41,7 +41,7 @@ def methods(incomplete: str) -> list[str]:
 
 def layers(ctx: typer.Context, incomplete: str) -> list[str]:
     """The layers of a network of the zoo; other models are not opened for it."""
-    model = ctx.params.get("model")
+    model = ctx.params.get("model") or next(iter(ctx.args), None)  # where an option still lacks its value, nothing is parsed
     if model not in zoo.__all__:
         return []
     with suppress(Exception):  # whatever is wrong is said when the command runs, not on Tab

@@ -2,99 +2,148 @@
 
 from __future__ import annotations
 
-import ast
-from pathlib import Path
-from typing import Annotated, Any
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import xarray as xr
 
-from seqscope import files
+from seqscope.cli import completing, tables
+from seqscope.cli.given import as_code, as_options
 from seqscope.cli.model import ModelGiven, takes_model
-from seqscope.cli.options import DataArgument, ForceOption, as_target
+from seqscope.cli.options import DataArgument, SampleOption, TargetOption, as_target
 from seqscope.cli.pictures import draw_without_screen
-from seqscope.cli.writing import PICTURES, RESULTS, check_files, say
+from seqscope.cli.reading import code_of, read_sequences
+from seqscope.cli.voice import print_tables
+from seqscope.cli.writing import Made, Wanted, drawing, gives, paging
 from seqscope.errors import UnsupportedError
 from seqscope.labelled import SAMPLE
+from seqscope.sequences import Sequences
+
+if TYPE_CHECKING:
+    from seqscope.report import Section, Table
+
+_STYLES = ("lanes", "overlay", "heatmap", "bars")
+_BASELINES = ("zero", "mean", "blur", "noise", "swap")
 
 
 @takes_model
+@gives
 def explain(
     model: ModelGiven,
     data: DataArgument,
-    output: Annotated[
-        list[Path],
-        typer.Option(
-            "-o", "--output", metavar="FILE", help="Where to write: .nc, .npz or .csv, or a picture, .png, .svg or .pdf. May be repeated."
-        ),
-    ],
+    wanted: Wanted,
     method: Annotated[
-        str, typer.Option("--method", metavar="NAME", help="integrated_gradients, saliency, grad_cam, occlusion, ...")
+        str,
+        typer.Option(
+            "--method", metavar="NAME", help="integrated_gradients, saliency, grad_cam, occlusion, ...", autocompletion=completing.methods
+        ),
     ] = "integrated_gradients",
-    target: Annotated[
+    target: TargetOption = None,
+    sample: SampleOption = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="NAME", help="The layer to explain at; default: the input.", autocompletion=completing.layers),
+    ] = None,
+    baseline: Annotated[
         str | None,
         typer.Option(
-            "--target",
-            metavar="K",
-            help="An output's position, counted from 0, or its name if that is no number; default: the predicted one.",
+            "--baseline",
+            metavar="NAME",
+            help="What to compare with: zero, mean, blur, noise, swap.",
+            autocompletion=completing.one_of(*_BASELINES),
         ),
-    ] = None,
-    sample: Annotated[
-        int | None,
-        typer.Option("--sample", metavar="N", help="The only sample to explain, counted from 0; default: all, and a picture of the first."),
-    ] = None,
-    layer: Annotated[str | None, typer.Option("--layer", metavar="NAME", help="The layer to explain at; default: the input.")] = None,
-    baseline: Annotated[
-        str | None, typer.Option("--baseline", metavar="NAME", help="What to compare with: zero, mean, blur, noise, swap.")
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="An option of the method, such as steps=20. May be repeated.")
     ] = None,
     style: Annotated[
-        str | None, typer.Option("--style", metavar="NAME", help="How a picture shows it: lanes, overlay, heatmap or bars.")
+        str | None,
+        typer.Option(
+            "--style",
+            metavar="NAME",
+            help="How a picture shows it: lanes, overlay, heatmap or bars.",
+            autocompletion=completing.one_of(*_STYLES),
+        ),
     ] = None,
-    force: ForceOption = False,
 ) -> None:
-    """Say which values of the input a decision rests on."""
-    pictures = [file for file in output if files.is_picture(file)]
-    check_files(output, (*RESULTS, *PICTURES), force=force)
+    """Which values of the input a decision rests on. Without --target: that for the predicted output."""
+    given = as_options(option, "steps=20")
     scope = model.scope()
-    sequences = scope.sequences(files.read_data(data))
-    shown: Any = sequences[sample or 0]
-    given = sequences if sample is None else sequences[[sample]]
-    options = dict(_option(text) for text in option or [])
-    found = scope.attribute(given, method, target=as_target(target), layer=layer, baseline=baseline, **options)
-    one = found.isel({SAMPLE: 0}) if SAMPLE in found.dims else found
-    drawn = [_draw(shown, one, style) for _ in pictures]  # a mistake here leaves no file behind
-    for file in output:
-        if file in pictures:
-            drawn[pictures.index(file)].savefig(file, dpi=150)
-        else:
-            files.write_result(found, file, force=force)
-        say(_said(found, file, file in pictures, sample or 0))
+    sequences = read_sequences(scope, data, sample)
+    found = scope.attribute(sequences, method, target=as_target(target), layer=layer, baseline=baseline, progress=wanted.progress, **given)
+    arguments = {"target": as_target(target), "layer": layer, "baseline": baseline} | given
+    why = _Why(model, data, sample, method, arguments, style, sequences, found)
+    wanted.deliver(
+        Made(
+            found,
+            what=f"{found.attrs['method']} ({tables.sizes_of(found)})",
+            drawn=f"Sample {sample or 0}",
+            show=lambda: print_tables(why.tables()),
+            picture=drawing(lambda: why.figure),
+            page=paging(
+                f"What {model.name} rests its decisions on",
+                f"By {method.replace('_', ' ')}, for {found.attrs['target']}, in units of the {found.attrs['score']}.",
+                why.sections,
+                f"Model: {model.name}. Data: {data}, {sequences.describe()}.",
+            ),
+        )
+    )
 
 
-def _option(text: str) -> tuple[str, Any]:
-    """An option of the method: a number or a list where it reads as one, else a text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name.isidentifier():
-        raise typer.BadParameter(f"'{text}' is no option: expected NAME=VALUE, such as steps=20")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
+@dataclass(frozen=True)
+class _Why:
+    """What was asked and found."""
 
+    model: ModelGiven
+    data: str
+    sample: int | None
+    method: str
+    arguments: dict[str, Any]
+    style: Any
+    sequences: Sequences
+    found: xr.DataArray | xr.Dataset
 
-def _draw(shown: xr.DataArray, found: xr.DataArray | xr.Dataset, style: Any) -> Any:
-    draw_without_screen()
-    from seqscope import plot
+    @functools.cached_property
+    def figure(self) -> Any:
+        """One sample, for a picture and for a page."""
+        draw_without_screen()
+        from seqscope import plot
 
-    if isinstance(found, xr.DataArray) and "layer" in found.attrs:
-        raise UnsupportedError("A picture shows an attribution on the input: leave --layer out, or write .nc, .npz or .csv.")
-    return plot.attribution(shown, found, style=style).get_figure(root=True)
+        one = self.found.isel({SAMPLE: 0}) if SAMPLE in self.found.dims else self.found
+        if isinstance(one, xr.DataArray) and "layer" in one.attrs:
+            raise UnsupportedError("A picture shows an attribution on the input: leave --layer out, or write a result (.nc, .csv, ...).")
+        return plot.attribution(self.sequences[0], one, style=self.style).get_figure(root=True)
 
+    def tables(self) -> Iterable[tuple[Table, str]]:
+        """Where it is greatest."""
+        array = self.found if isinstance(self.found, xr.DataArray) else self.found["map"]
+        where = self.sequences.describe() if self.sample is None else f"sample {self.sample}"
+        yield tables.strongest(array), f"{self.method}, {where}, target: {self._target()}"
 
-def _said(found: xr.DataArray | xr.Dataset, file: Path, is_picture: bool, sample: int) -> str:
-    if is_picture:
-        return f"Sample {sample} drawn in {file}"
-    return f"{found.attrs['method']} ({', '.join(f'{dim} {size}' for dim, size in found.sizes.items())}) written to {file}"
+    def _target(self) -> str:
+        """The target, and of one sample its name."""
+        said = str(self.found.attrs["target"])
+        names = self.found.coords.get("target")
+        return said if names is None or names.size != 1 or said == str(names.item()) else f"{said} ({names.item()})"
+
+    def sections(self) -> list[Section]:
+        """The page."""
+        from seqscope.report import Picture, Section
+
+        number = self.sample or 0
+        table, _ = next(iter(self.tables()))
+        lines = ["import seqscope as sq", "from seqscope import files", f"scope = {self.model.code}", code_of(self.data, self.sample)]
+        lines.append(f"found = scope.attribute(X, {self.method!r}{as_code(self.arguments)})")
+        style = "" if self.style is None else f", style={self.style!r}"
+        return [
+            Section(
+                f"Sample {number}",
+                "The input, shaded by what each of its values does to the score: red raises it, blue lowers it.",
+                "\n".join([*lines, f"sq.plot.attribution(X[0], found.isel(sample=0){style})"]),
+                picture=Picture.of(self.figure, f"The input of sample {number}, shaded by {self.method}"),
+            ),
+            Section("Where it is greatest", f"Over {self.sequences.describe()}.", "found", table=table),
+        ]

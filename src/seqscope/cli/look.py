@@ -1,126 +1,162 @@
-"""The commands that write what a model does over a data set: activations, states."""
+"""The commands that say what a model does over a data set: activations, states."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import xarray as xr
-from rich.console import Console
 
 from seqscope import files
+from seqscope.cli import tables
 from seqscope.cli.model import ModelGiven, takes_model
-from seqscope.cli.options import (
-    DataArgument,
-    ForceOption,
-    LayerOption,
-    OutputOption,
-    PlotOption,
-    SampleOption,
-)
-from seqscope.cli.pictures import drawn
+from seqscope.cli.options import DataArgument, LayerOption, SampleOption
+from seqscope.cli.pictures import drawn, one_layer
+from seqscope.cli.reading import code_of, read_sequences
+from seqscope.cli.writing import Made, Wanted, drawing, gives, paging, print_table
 from seqscope.sequences import Sequences
 
-# What a verb of the scope gives for a data set and the layers that were named.
-Verb = Callable[[Sequences, str | list[str] | None], files.Result]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What to write where."""
-
-    output: Path | None
-    plot: Path | None
-    sample: int
-    units: list[int] | None
-    force: bool
-
-    def check(self) -> None:
-        """Refuse what can't be done, before the work begins."""
-        if self.output is None and self.plot is None:
-            raise typer.BadParameter("say where to write: -o FILE, --plot FILE, or both")
-        if self.units and self.plot is None:
-            raise typer.BadParameter("--unit chooses what a picture shows: say where to draw with --plot FILE")
-        if self.output is not None:
-            files.writer_for(self.output)
-            files.check_output(self.output, force=self.force)
-        if self.plot is not None:
-            files.check_picture(self.plot)
-            files.check_output(self.plot, force=self.force)
+if TYPE_CHECKING:
+    from seqscope.report import Section
 
 
 @takes_model
+@gives
 def activations(
     model: ModelGiven,
     data: DataArgument,
+    wanted: Wanted,
     layer: LayerOption = None,
-    output: OutputOption = None,
-    plot: PlotOption = None,
-    sample: SampleOption = 0,
+    sample: SampleOption = None,
     unit: Annotated[
         list[int] | None,
         typer.Option(
             "--unit", metavar="N", help="A unit to draw as a line, as often as there are units to name; default: all, as colours."
         ),
     ] = None,
-    force: ForceOption = False,
 ) -> None:
-    """Write what layers put out at every time step. Several layers, or a glob of them, go into one .nc or .npz file."""
-    asked = Asked(output, plot, sample, unit, force)
-    asked.check()
-    scope = model.scope()
-    _look(scope.activations, scope.sequences(files.read_data(data)), layer, asked)
+    """What layers put out at every time step.
+
+    Several layers, or a glob of them, go into one .nc, .zarr, .npz or .mat file; a table and a picture hold one.
+    """
+    _look(_Asked("activations", model, data, layer, sample, unit, wanted))
 
 
 @takes_model
+@gives
 def states(
     model: ModelGiven,
     data: DataArgument,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layer",
-            metavar="NAME",
-            help="A recurrent layer's name or a glob, as often as there are layers to name; default: all recurrent layers.",
-        ),
-    ] = None,
-    output: OutputOption = None,
-    plot: PlotOption = None,
-    sample: SampleOption = 0,
+    wanted: Wanted,
+    layer: LayerOption = None,
+    sample: SampleOption = None,
     unit: Annotated[
         list[int] | None,
         typer.Option("--unit", metavar="N", help="A unit to draw, as often as there are units to name; default: the first 3."),
     ] = None,
-    force: ForceOption = False,
 ) -> None:
-    """Write the hidden states, memory cells and gates of recurrent layers at every time step.
+    """The hidden states, memory cells and gates of recurrent layers at every time step.
 
-    A .csv file has a row for each sample and time and a column for each state and unit, such as c_17. Several layers, a glob of them, or
-    a stack go into one .nc or .npz file.
+    A table has a row for each sample and time and a column for each state and unit, such as c_17.
+
+    Several layers, a glob of them, or a stack go into one .nc, .zarr, .npz or .mat file; a table and a picture hold one.
+
+    Without --layer: all recurrent layers.
     """
-    asked = Asked(output, plot, sample, unit, force)
-    asked.check()
-    scope = model.scope()
-    _look(scope.states, scope.sequences(files.read_data(data)), layer, asked)
+    _look(_Asked("states", model, data, layer, sample, unit, wanted))
 
 
-def _look(verb: Verb, sequences: Sequences, layers: list[str] | None, asked: Asked) -> None:
-    """Run a verb, then draw and write what it gives."""
-    shown = sequences[asked.sample]
-    result = verb(sequences, layers[0] if layers and len(layers) == 1 else layers or None)
-    figure = None if asked.plot is None else drawn(shown, result, asked.sample, asked.units or None)  # a mistake here leaves no file behind
-    if asked.output is not None:
-        files.write_result(result, asked.output, force=asked.force)
-        Console(stderr=True).print(f"{_sizes(result)} written to {asked.output}", soft_wrap=True, highlight=False)
-    if asked.plot is not None and figure is not None:
-        figure.savefig(asked.plot, dpi=150)
-        Console(stderr=True).print(f"Sample {asked.sample} drawn in {asked.plot}", soft_wrap=True, highlight=False)
+@dataclass(frozen=True)
+class _Asked:
+    """What was typed, for either command: the verb of the scope, which has the same name as what draws it, and what it is given."""
+
+    verb: str
+    model: ModelGiven
+    data: str
+    layers: list[str] | None
+    sample: int | None
+    units: list[int] | None
+    wanted: Wanted
+
+    @property
+    def layer(self) -> str | list[str] | None:
+        """What the verb takes: one name as it is."""
+        return self.layers[0] if self.layers and len(self.layers) == 1 else self.layers or None
+
+    @property
+    def shown(self) -> int:
+        """The sample that a picture shows."""
+        return self.sample or 0
+
+    @property
+    def code(self) -> str:
+        """The Python that makes the result."""
+        layer = "" if self.layer is None else f", {self.layer!r}"
+        lines = ["import seqscope as sq", "from seqscope import files", f"scope = {self.model.code}", code_of(self.data, self.sample)]
+        return "\n".join([*lines, f"found = scope.{self.verb}(X{layer})"])
+
+    def code_of_picture(self, result: files.Result) -> str:
+        """The Python that draws it."""
+        node = f"[{next(iter(result.children))!r}]" if isinstance(result, xr.DataTree) else ""
+        node += ".activations" if node and self.verb == "activations" else ""
+        units = f", unit={self.units}" if self.units else ""
+        return f"sq.plot.{self.verb}(X[0], found{node}.isel(sample=0){units})"
+
+
+def _look(asked: _Asked) -> None:
+    """Run the verb, and give what it finds."""
+    if asked.units and not asked.wanted.is_drawn:
+        raise typer.BadParameter("--unit chooses what a picture shows: say where to draw with --plot FILE")
+    scope = asked.model.scope()
+    sequences = read_sequences(scope, asked.data, asked.sample)
+    verb: Callable[..., files.Result] = getattr(scope, asked.verb)
+    result = verb(sequences, asked.layer, progress=asked.wanted.progress)
+
+    @functools.cache  # for a picture and for a page
+    def draw() -> Any:
+        return drawn(sequences[0], result, asked.shown, asked.units)
+
+    asked.wanted.deliver(
+        Made(
+            result,
+            what=_sizes(result),
+            drawn=f"Sample {asked.shown}",
+            show=lambda: print_table(tables.ranges(result), f"{asked.verb.capitalize()} over {sequences.describe()}"),
+            picture=drawing(draw),
+            page=paging(
+                f"{asked.verb.capitalize()} of {asked.model.name}",
+                f"What {_names(result)} of {asked.model.name} do at every step of {sequences.describe()}.",
+                lambda: _sections(asked, result, draw, sequences),
+                f"Model: {asked.model.name}. Data: {asked.data}, {sequences.describe()}.",
+            ),
+        )
+    )
+
+
+def _sections(asked: _Asked, result: files.Result, draw: Callable[[], Any], sequences: Sequences) -> list[Section]:
+    from seqscope.report import Picture, Section
+
+    name = one_layer(result).attrs["layer"]
+    figure = draw()
+    return [
+        Section("All of it", f"Over {sequences.describe()}, padding left out.", asked.code, table=tables.ranges(result)),
+        Section(
+            f"Sample {asked.shown}",
+            f"The input above, what the layer '{name}' does below, on one time axis.",
+            asked.code_of_picture(result),
+            picture=Picture.of(figure, f"The input of sample {asked.shown} above the {asked.verb} of the layer '{name}'"),
+        ),
+    ]
+
+
+def _names(result: files.Result) -> str:
+    return f"{len(result.children)} layers" if isinstance(result, xr.DataTree) else f"the layer '{result.attrs['layer']}'"
 
 
 def _sizes(result: files.Result) -> str:
     if isinstance(result, xr.DataTree):
         return f"{len(result.children)} layer{'s' if len(result.children) > 1 else ''}"
-    return f"{result.attrs['layer']} ({', '.join(f'{dim} {size}' for dim, size in result.sizes.items())})"
+    return f"{result.attrs['layer']} ({tables.sizes_of(result)})"

@@ -2,84 +2,113 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+import functools
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import xarray as xr
 
-from seqscope import files
 from seqscope import target as targets
+from seqscope.cli import completing
+from seqscope.cli.given import as_code
 from seqscope.cli.model import ModelGiven, takes_model
-from seqscope.cli.options import DATA_HELP, ForceOption, SeedOption, as_target
+from seqscope.cli.options import DATA_HELP, SeedOption, StateOption, TargetOption, as_target
 from seqscope.cli.pictures import draw_without_screen
-from seqscope.cli.writing import PICTURES, RESULTS, check_files, print_table, say
+from seqscope.cli.reading import code_of, read_sequences
+from seqscope.cli.voice import print_tables
+from seqscope.cli.writing import Made, Wanted, drawing, gives, paging
+
+if TYPE_CHECKING:
+    from seqscope.report import Section, Table
 
 
 @takes_model
+@gives
 def maximize(
     model: ModelGiven,
-    output: Annotated[
-        list[Path],
-        typer.Option(
-            "-o",
-            "--output",
-            metavar="FILE",
-            help="Where to write: .nc or .npz (everything), .csv (the series), or a picture, .png, .svg or .pdf. May be repeated.",
+    wanted: Wanted,
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="DATA",
+            help=f"Real data, which the result is to be like. {DATA_HELP}",
+            show_default=False,
+            autocompletion=completing.data,
         ),
-    ],
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="K", help="An output's position, counted from 0, or its name if that is no number."),
     ] = None,
-    layer: Annotated[str | None, typer.Option("--layer", metavar="NAME", help="In place of --target: the layer of a unit.")] = None,
+    target: TargetOption = None,
+    layer: Annotated[
+        str | None,
+        typer.Option("--layer", metavar="NAME", help="In place of --target: the layer of a unit.", autocompletion=completing.layers),
+    ] = None,
     unit: Annotated[int | None, typer.Option("--unit", metavar="N", help="The unit of --layer, counted from 0, at the last step.")] = None,
-    state: Annotated[
-        str | None, typer.Option("--state", metavar="NAME", help="Of a recurrent layer's unit: h, c or a gate; default: what it puts out.")
-    ] = None,
-    like: Annotated[
-        str | None,
-        typer.Option("--like", metavar="DATA", help=f"Real data, which the result is to be like. {DATA_HELP}"),
-    ] = None,
-    length: Annotated[int | None, typer.Option("--length", metavar="N", help="Steps; default: the median of --like.")] = None,
+    state: StateOption = None,
+    like: Annotated[str | None, typer.Option("--like", metavar="DATA", help="The same as DATA.", autocompletion=completing.data)] = None,
+    length: Annotated[int | None, typer.Option("--length", metavar="N", help="Steps; default: the median of DATA.")] = None,
     restarts: Annotated[int, typer.Option("--restarts", metavar="N", help="Random beginnings.")] = 4,
     steps: Annotated[int, typer.Option("--steps", metavar="N", help="Iterations at most.")] = 300,
     parameterisation: Annotated[
-        str, typer.Option("--parameterisation", metavar="NAME", help="What is searched in: fourier, components or raw.")
+        str,
+        typer.Option(
+            "--parameterisation",
+            metavar="NAME",
+            help="What is searched in: fourier, components or raw.",
+            autocompletion=completing.one_of("fourier", "components", "raw"),
+        ),
     ] = "fourier",
     objective: Annotated[
         str | None,
-        typer.Option("--objective", metavar="NAME", help="What is raised: logit or margin; default: the margin where outputs compete."),
+        typer.Option(
+            "--objective",
+            metavar="NAME",
+            help="What is raised: logit or margin; default: the margin where outputs compete.",
+            autocompletion=completing.one_of("logit", "margin"),
+        ),
     ] = None,
     seed: SeedOption = 0,
-    force: ForceOption = False,
 ) -> None:
     """Make the series that an output of the model, or a unit of a layer, is highest for."""
-    check_files(output, (*RESULTS, *PICTURES), force=force)
-    wanted = _wanted(target, layer, unit, state)
+    aim, said_aim = _aim(target, layer, unit, state)
+    if data is not None and like is not None:
+        raise typer.BadParameter("DATA and --like mean the same: say one of the two")
+    real = like if data is None else data
     scope = model.scope()
-    found = scope.maximize(
-        wanted,
-        like=None if like is None else scope.sequences(files.read_data(like)),
-        length=length,
-        objective=objective,
-        parameterisation=parameterisation,
-        restarts=restarts,
-        steps=steps,
-        seed=seed,
+    arguments: dict[str, Any] = {"length": length, "objective": objective, "parameterisation": parameterisation}
+    arguments |= {"restarts": restarts, "steps": steps, "seed": seed}
+    found = scope.maximize(aim, like=None if real is None else read_sequences(scope, real), progress=wanted.progress, **arguments)
+    what = found["input"].attrs["long_name"]
+    lines = ["import seqscope as sq", "from seqscope import files", f"scope = {model.code}", *([] if real is None else [code_of(real)])]
+    code = f"found = scope.maximize({said_aim}{'' if real is None else ', like=X'}{as_code(arguments)})"
+
+    @functools.cache  # for a picture and for a page
+    def draw() -> Any:
+        draw_without_screen()
+        from seqscope import plot
+
+        return plot.prototype(found, scores=True)["made"].get_figure(root=True)
+
+    wanted.deliver(
+        Made(
+            found,
+            what=what,
+            drawn=what,
+            show=lambda: print_tables(_tables(found)),
+            picture=drawing(draw),
+            page=paging(
+                what,
+                "A series that was made by gradient ascent, and how real it is.",
+                lambda: _sections(found, draw, "\n".join([*lines, code])),
+                f"Model: {model.name}. Data: {real or 'none'}.",
+            ),
+            table=found["input"],
+            is_told=True,
+        )
     )
-    figure = _drawn(found) if any(map(files.is_picture, output)) else None  # a mistake here leaves no file behind
-    _show(found)
-    for file in output:
-        if figure is not None and files.is_picture(file):
-            figure.savefig(file, dpi=150)
-        else:
-            files.write_result(found["input"] if file.suffix.lower() == ".csv" else found, file, force=force)
-        say(f"{found['input'].attrs['long_name']} {'drawn in' if files.is_picture(file) else 'written to'} {file}")
 
 
-def _wanted(target: str | None, layer: str | None, unit: int | None, state: str | None) -> Any:
-    """The score that is to be high."""
+def _aim(target: str | None, layer: str | None, unit: int | None, state: str | None) -> tuple[Any, str]:
+    """The score that is to be high, and the same in Python."""
     if (target is None) == (layer is None):
         raise typer.BadParameter("say what is to be high: --target K for an output, or --layer NAME with --unit N for a unit")
     if (layer is None) != (unit is None):
@@ -87,18 +116,11 @@ def _wanted(target: str | None, layer: str | None, unit: int | None, state: str 
     if layer is None or unit is None:
         if state is not None:
             raise typer.BadParameter("--state is that of a unit: say --layer NAME --unit N")
-        return as_target(target)
-    return targets.unit(layer, unit, state=state)
+        return as_target(target), repr(as_target(target))
+    return targets.unit(layer, unit, state=state), f"sq.target.unit({layer!r}, {unit}{as_code({'state': state})})"
 
 
-def _drawn(found: xr.Dataset) -> Any:
-    draw_without_screen()
-    from seqscope import plot
-
-    return plot.prototype(found, scores=True)["made"].get_figure(root=True)
-
-
-def _show(found: xr.Dataset) -> None:
+def _tables(found: xr.Dataset) -> Iterable[tuple[Table, str]]:
     """A row for each restart, what it came to in the end."""
     from seqscope.report import Table
 
@@ -109,7 +131,22 @@ def _show(found: xr.Dataset) -> None:
             columns[heading.format(_kind(found).capitalize())] = [format(value, form) for value in ends[name].values.tolist()]
     columns["Reached"] = ["yes" if value else "no" for value in found["reached"].values]
     rows = list(zip(*columns.values(), strict=True))
-    print_table(Table(list(columns), rows, _best_real(found), frozenset(range(len(columns) - 1))), found["input"].attrs["long_name"])
+    yield Table(list(columns), rows, _best_real(found), frozenset(range(len(columns) - 1))), found["input"].attrs["long_name"]
+
+
+def _sections(found: xr.Dataset, draw: Callable[[], Any], code: str) -> list[Section]:
+    from seqscope.report import Picture, Section
+
+    ((table, title),) = _tables(found)
+    return [
+        Section("How high it is", "Each restart is a beginning of its own, drawn at random.", code, table=table),
+        Section(
+            "What was made",
+            "The best restart, beside the real sequences that score highest, as far as there are such.",
+            "sq.plot.prototype(found, scores=True)",
+            picture=Picture.of(draw(), f"{title}, above how its score rose"),
+        ),
+    ]
 
 
 # Headings, variables and their forms; the score is called what it is.

@@ -16,6 +16,7 @@ __all__ = [
     "FrameworkOption",
     "LayerOption",
     "OneLayerOption",
+    "SampleAloneOption",
     "SampleOption",
     "SeedOption",
     "StateOption",
@@ -44,7 +45,10 @@ OneLayerOption = Annotated[
 ]
 SampleOption = Annotated[
     int | None,
-    typer.Option("--sample", metavar="N", min=0, help="Only this sample, counted from 0; default: all, and a picture of the first."),
+    typer.Option("--sample", metavar="N", min=0, help="Only this sample, counted from 0; default: all. A picture shows the first of them."),
+]
+SampleAloneOption = Annotated[
+    int | None, typer.Option("--sample", metavar="N", min=0, help="Only this sample, counted from 0; default: all.")
 ]
 StateOption = Annotated[
     str | None,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table as Printed
 
 from seqscope import files
+from seqscope.cli import completing, voice
+from seqscope.cli.as_json import plain
+from seqscope.cli.given import as_options, as_typed
 from seqscope.cli.model import ModelGiven, takes_model
 from seqscope.cli.options import DataArgument
-from seqscope.cli.writing import say
-from seqscope.errors import SeqscopeError
+from seqscope.cli.reading import STDIN
+from seqscope.cli.writing import JsonOption, QuietOption, say
 from seqscope.files.data import FORMATS
 
 if TYPE_CHECKING:
@@ -47,17 +48,21 @@ def record(
     model: ModelGiven,
     data: DataArgument,
     store: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="STORE", help="Where to write: a folder (vowels.zarr), or an address (s3://bucket/vowels.zarr).", show_default=False
         ),
-    ],
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="STORE", help="The same as STORE.", rich_help_panel="Output")
+    ] = None,
     layer: Annotated[
         list[str] | None,
         typer.Option(
             "--layer",
             metavar="NAME",
             help="A layer's name or a glob, as often as there are layers to name; default: all, or none where --states is said.",
+            autocompletion=completing.layers,
         ),
     ] = None,
     states: Annotated[
@@ -91,15 +96,19 @@ def record(
         list[str] | None,
         typer.Option("--storage-option", metavar="KEY=VALUE", help="What the file system of an address is told. May be repeated."),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no bar.")] = False,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Write what layers do over a whole data set to disk. What was interrupted goes on with --resume."""
     if workers is not None and client is not None:
         raise typer.BadParameter("--workers starts processes here and --client names a cluster that runs: say one of the two")
+    store = _store(store, output)
+    if data == STDIN:
+        raise typer.BadParameter("a recording is made of data that can be read again (--resume): give a file, and no standard input")
     if Path(store).exists() and Path(store).resolve() == Path(data).resolve():  # to write over it would delete what is read
         raise typer.BadParameter("DATA and STORE are the same: name another store")
-    options = dict(_option(text) for text in storage_option or [])
-    with _as_typed():
+    options = as_options(storage_option, "anon=True", names=False)
+    with as_typed(_TYPED), _told_of_interruption():
         recording = model.scope().record(
             _given(data),
             store,
@@ -117,7 +126,17 @@ def record(
             storage_options=options or None,
             progress=False if quiet else None,
         )
-    _show(recording, store, has_options=bool(options))
+    if json:
+        voice.write_json(_as_json(recording, store))
+    else:
+        _show(recording, store, has_options=bool(options))
+
+
+def _store(store: str | None, output: str | None) -> str:
+    """Where to write, said in one of the two ways."""
+    if (store is None) == (output is None):
+        raise typer.BadParameter("Missing argument 'STORE'" if store is None else "STORE and -o mean the same: say one of the two")
+    return str(store if output is None else output)
 
 
 def _given(data: str) -> Any:
@@ -126,26 +145,11 @@ def _given(data: str) -> Any:
     return Path(data) if form is not None and "keep" in form.options else files.read_data(data)
 
 
-def _option(text: str) -> tuple[str, Any]:
-    """An option of a file system: a number, a list or a dict where it reads as one, else a text."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise typer.BadParameter(f"'{text}' is no option: expected KEY=VALUE, such as anon=True")
-    try:
-        return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        return name, value
-
-
 @contextmanager
-def _as_typed() -> Iterator[None]:
-    """Name options in messages as they are typed; say what becomes of work that is interrupted."""
+def _told_of_interruption() -> Iterator[None]:
+    """Say what becomes of work that is interrupted."""
     try:
         yield
-    except SeqscopeError as error:
-        for name, typed in _TYPED.items():
-            error.message = error.message.replace(name, typed)
-        raise
     except KeyboardInterrupt:
         say("Interrupted: what is recorded stays. Type the same with --resume to go on.")
         raise
@@ -164,4 +168,12 @@ def _show(recording: Recording, store: str, *, has_options: bool) -> None:
     table.add_column(overflow="fold")
     for what, text in rows.items():
         table.add_row(what, text)
-    Console(highlight=False, markup=False).print(table)
+    voice.show(table)
+
+
+def _as_json(recording: Recording, store: str) -> dict[str, Any]:
+    """The same for machines."""
+    failed = recording.failed["position"].values.tolist()
+    told = {"store": store, "layers": recording.layers, "recurrent": recording.recurrent, "n_samples": int(recording.recorded.size)}
+    told |= {"complete": recording.is_complete, "accuracy": recording.accuracy, "size": recording.size, "failed": failed}
+    return {name: plain(value) for name, value in (told | {"settings": dict(recording.settings)}).items()}

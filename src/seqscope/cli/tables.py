@@ -54,7 +54,7 @@ def strongest(found: xr.DataArray) -> Table:
     if is_one:
         values = found.isel({SAMPLE: 0}) if SAMPLE in found.dims else found
     else:
-        along = [dim for dim in found.dims if dim == CHANNEL] or [dim for dim in found.dims if dim != SAMPLE]
+        along = [CHANNEL] if CHANNEL in found.dims else [str(dim) for dim in found.dims if dim != SAMPLE]
         values = abs(found).mean([dim for dim in found.dims if dim not in along])
     flat = values.values.ravel()
     order = np.argsort(-np.abs(np.nan_to_num(flat)), kind="stable")[:_LISTED]

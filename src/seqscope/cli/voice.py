@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -37,14 +37,23 @@ def show(what: Any, *, plain: bool = False) -> None:
     _Shown(markup=False, highlight=False).print(what, soft_wrap=plain)
 
 
+def print_tables(tables: Iterable[tuple[Table, str]]) -> None:
+    """Tables of a page in the terminal, each with its title."""
+    for table, title in tables:
+        print_table(table, title)
+
+
 def print_table(table: Table, title: str) -> None:
     """A table of a page in the terminal."""
-    printed = Printed(title=title, caption=table.caption or None, title_justify="left", caption_justify="left")
+    printed = Printed()
     for place, heading in enumerate(table.headings):
         printed.add_column(heading, justify="right" if place in table.numeric else "left", overflow="fold")
     for row in table.rows:
         printed.add_row(*row)
+    show(title)  # by itself: above a narrow table a long title would be folded
     show(printed)
+    if table.caption:
+        show(table.caption)
 
 
 def write_json(data: Any) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,27 +17,35 @@ from seqscope.cli.voice import print_table, say
 from seqscope.errors import OutputExistsError, UnsupportedError, quoted
 
 if TYPE_CHECKING:
-    from seqscope.report import Section, Table
+    from seqscope.report import Section
 
-__all__ = ["PAGES", "PICTURES", "RESULTS", "Made", "Wanted", "check_files", "gives", "print_table", "say"]
+__all__ = ["PAGES", "PICTURES", "RESULTS", "Made", "Wanted", "check_files", "drawing", "gives", "paging", "print_table", "say"]
 
 PICTURES, RESULTS, PAGES = files.PICTURES, files.RESULTS, (".html",)
 
-# Standard output in place of a file, which has no ending that says a form: a table then.
-_STDOUT, _STDOUT_FORM = Path("-"), Path("table.csv")
+# Standard output in place of a file.
+_STDOUT = Path("-")
 _PANEL = "Output"
 _DPI = 150
 
 # What a file is written with.
-Save = Callable[[Path], None]
+Save = Callable[[Path], object]
 
 OUTPUT_HELP = (
     "Where to write, in the form that the ending says: .nc, .zarr, .npz, .mat (everything), .csv, .parquet (a table), .png, .svg, .pdf (a "
     "picture), .html (a page); '-' for CSV on standard output. May be repeated. Default: a summary on standard output."
 )
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress and no messages, but for warnings and errors.", rich_help_panel=_PANEL)]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="The result as JSON on standard output; of many values their sizes.", rich_help_panel=_PANEL)
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="No progress and no messages, but for warnings and errors.", rich_help_panel=_PANEL)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.", rich_help_panel=_PANEL)]
+_BigJsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="The result as JSON on standard output, as xarray's from_dict takes it; of over 100,000 values their sizes and extremes.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Write over files that exist.", rich_help_panel=_PANEL)]
 
@@ -54,8 +61,8 @@ class Made:
         What messages call it: "lstm (sample 370, time 29, unit 100)".
     drawn : str
         What messages call what a picture shows: "Sample 2".
-    tables : callable
-        Tables with their titles, for the terminal.
+    show : callable
+        Shows it in the terminal.
     picture, page : callable
         Writes a file with a picture, with a page.
     table : DataArray or Dataset, optional
@@ -63,13 +70,13 @@ class Made:
     json : callable, optional
         What is shown as JSON, where that is not the result.
     is_told : bool
-        Whether the tables are shown beside what is written to files too.
+        Whether it is shown beside what is written to files too.
     """
 
     result: files.Result
     what: str
     drawn: str
-    tables: Callable[[], Iterable[tuple[Table, str]]]
+    show: Callable[[], None]
     picture: Save
     page: Save
     table: files.Result | None = None
@@ -131,13 +138,14 @@ class Wanted:
     def _show(self, made: Made) -> None:
         if _STDOUT in self.output:
             with voice.quiet_end():
-                files.writer_for(_STDOUT_FORM)(_as_table(made), sys.stdout)  # type: ignore[arg-type]
+                from seqscope.files.result_tables import write_csv
+
+                write_csv(_as_table(made), sys.stdout)
         elif self.json:
             shown = made.json() if made.json is not None else _json_of(made.result)
             voice.write_json(shown | {"files": [str(file) for file in self.files]})
         elif made.is_told or not self.files:
-            for table, title in made.tables():
-                print_table(table, title)
+            made.show()
 
 
 def gives(command: Callable[..., None]) -> Callable[..., None]:
@@ -151,7 +159,7 @@ def _typed(
         list[Path] | None,
         typer.Option("--plot", metavar="FILE", help="Where to draw: .png, .svg or .pdf. May be repeated.", rich_help_panel=_PANEL),
     ] = None,
-    json: JsonOption = False,
+    json: _BigJsonOption = False,
     quiet: QuietOption = False,
     force: ForceOption = False,
 ) -> Wanted:
@@ -179,9 +187,8 @@ def check_files(output: Sequence[Path], known: Sequence[str], *, force: bool) ->
         raise OutputExistsError("The same file was named twice: name each once.")
 
 
-def drawing(draw: Callable[[], Any]) -> Save:
+def drawing(figure: Callable[[], Any]) -> Save:
     """Writes a picture, drawn when the first file asks for it."""
-    figure = functools.cache(draw)
     return lambda path: figure().savefig(path, dpi=_DPI)
 
 

@@ -112,20 +112,21 @@ class Frame:
 
     # What is below each view
 
-    def _foot(self) -> pn.Row:
+    def _foot(self) -> pn.Column:
         buttons = [
             pn.widgets.FileDownload(
                 callback=partial(self._saved, form),
                 filename=f"{self.view.name}.{form}",
                 label=form.upper(),
-                width=86,
-                height=30,
-                margin=(2, 3),
+                width=64,
+                height=26,
+                margin=(2, 6, 0, 0),
                 css_classes=["sq-save"],
             )
             for form in ("png", "svg", "csv")
         ]
-        return pn.Row(self._code, *buttons, css_classes=["sq-foot"], sizing_mode="stretch_width", margin=(6, 0, 0, 0))
+        saving = pn.Row(*buttons, margin=0)
+        return pn.Column(self._code, saving, css_classes=["sq-foot"], sizing_mode="stretch_width", margin=(6, 0, 4, 0))
 
     def _saved(self, form: str) -> io.BytesIO:
         """The file of a button; an empty one, and a sentence in its place, where it can't be made."""
@@ -149,4 +150,5 @@ class Frame:
 
 
 def _code_html(code: str) -> str:
-    return f'<pre class="sq-python"><code>{escape(code)}</code></pre><button class="sq-copy" type="button" title="Copy this Python">Copy</button>'
+    copy = '<button class="sq-copy" type="button" title="Copy this Python">Copy</button>'
+    return f'<div class="sq-line"><pre class="sq-python" tabindex="0"><code>{escape(code)}</code></pre>{copy}</div>'

@@ -48,7 +48,7 @@
     if (event.altKey || event.ctrlKey || event.metaKey || typing(event)) return;
     if (event.key === "?") return actions.help();
     if (!(event.key in KEYS)) return;
-    const keys = window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].get_model_by_name("sq-keys");
+    const keys = window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].get_model_by_name("keys");
     if (!keys) return;
     event.preventDefault();
     presses += 1;

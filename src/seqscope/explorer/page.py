@@ -14,7 +14,9 @@ from bokeh.models import Range1d
 
 from seqscope._version import __version__
 from seqscope.errors import DataError, LayerError, SeqscopeError, nearest, quoted
+from seqscope.explorer import explaining, listing
 from seqscope.explorer import selection as chosen_by
+from seqscope.explorer.colours import check_colour
 from seqscope.explorer.figures import Clock
 from seqscope.explorer.frame import Frame
 from seqscope.explorer.selection import Chosen, Selection, read_query
@@ -37,6 +39,7 @@ def workers() -> ThreadPoolExecutor:
 
 def page_of(source: Source) -> pn.Template:
     """The page for one session; what the address says is chosen, and what it says wrongly is told."""
+    pn.config.raw_css = [_text("parts.css")]  # of this session: Panel hands it to each part, whose own styles the page's can't reach
     location = pn.state.location
     checks = Checks(source)
     first = first_choice(source)
@@ -55,7 +58,7 @@ def _search(chosen: Chosen) -> str:
 def first_choice(source: Source) -> Chosen:
     """What is looked at where the address says nothing: the first recurrent layer, else the last with units."""
     recurrent = [name for name, shown in source.layers.items() if shown.is_recurrent]
-    layer = next(iter(recurrent or reversed(source.layers)), "")
+    layer = next(iter(recurrent or reversed(list(source.layers))), "")
     return Chosen(layer=layer, state=source.layers[layer].states[0] if layer else "")
 
 
@@ -97,6 +100,44 @@ class Checks:
     def _order(self, value: str, chosen: Chosen) -> str:
         return _one_of(value, chosen_by.ORDERS, "order")
 
+    def _only(self, value: str, chosen: Chosen) -> str:
+        return listing.check_only(self._source, value)
+
+    def _group(self, value: str, chosen: Chosen) -> str:
+        return listing.check_group(self._source, value)
+
+    def _sort(self, value: str, chosen: Chosen) -> str:
+        return listing.check_sort(self._source, value)
+
+    def _among(self, value: str, chosen: Chosen) -> str:
+        return listing.check_among(self._source, value)
+
+    def _colour(self, value: str, chosen: Chosen) -> str:
+        return check_colour(self._source, value)
+
+    def _method(self, value: str, chosen: Chosen) -> str:
+        return explaining.check_method(value)
+
+    _versus = _method
+
+    def _target(self, value: str, chosen: Chosen) -> str:
+        return explaining.check_target(self._source, value)
+
+    def _baseline(self, value: str, chosen: Chosen) -> str:
+        return explaining.check_baseline(value)
+
+    def _place(self, value: str, chosen: Chosen) -> str:
+        return value if not value else self._source.layer(value).name
+
+    def _at(self, value: int, chosen: Chosen) -> int:
+        return explaining.check_step(value)
+
+    def _sizes(self, value: str, chosen: Chosen) -> str:
+        return _one_of(value, chosen_by.SIZES, "way to make sizes alike")
+
+    def _part(self, value: int, chosen: Chosen) -> int:
+        return max(0, value)
+
     def _theme(self, value: str, chosen: Chosen) -> str:
         return _one_of(value, chosen_by.THEMES, "theme")
 
@@ -121,7 +162,7 @@ class Page:
         self._side = {kind.name: Frame(kind(self._stage), workers(), document) for kind in _there(SIDE, source)}
         self._main = {kind.name: Frame(kind(self._stage), workers(), document) for kind in _there(MAIN, source)}
         self._controls = Controls(source, selection)
-        self._keys = pn.widgets.TextInput(name="sq-keys", visible=False)
+        self._keys = pn.widgets.TextInput(visible=False)
         self._keys.param.watch(lambda event: self._pressed(event.new), "value")
         self._told = pn.pane.HTML("", css_classes=["sq-told", "sq-failed"], sizing_mode="stretch_width", visible=False, margin=0)
         self._tabs = self._tabs_of(self._main, selection.chosen.view)
@@ -147,7 +188,7 @@ class Page:
         self._show_time()
         self._open(self._side, self._side_tabs.active, is_main=False)
         self._open(self._main, self._tabs.active, is_main=True)
-        made = pn.Template(_text("page.html"), raw_css=[_text("parts.css")])
+        made = pn.Template(_text("page.html"))
         made.location = True
         for name, part in {
             "keys": self._keys,
@@ -244,11 +285,11 @@ class Controls:
     def __init__(self, source: Source, selection: Selection) -> None:
         self._source, self._selection = source, selection
         chosen = selection.chosen
-        self.sample = pn.widgets.IntInput(name="Sample", value=chosen.sample, start=0, end=len(source) - 1, width=90)
-        self.layer = pn.widgets.Select(name="Layer", options=list(source.layers), value=chosen.layer, width=150)
-        self.state = pn.widgets.Select(name="State", options=self._states(chosen), value=chosen.state, width=150)
-        self.unit = pn.widgets.IntInput(name="Unit", value=chosen.unit, start=0, end=len(source.layer(chosen.layer).units) - 1, width=90)
-        self.order = pn.widgets.Select(name="Units sorted by", options=self._orders(), value=chosen.order, width=140)
+        self.sample = pn.widgets.IntInput(label="Sample", value=chosen.sample, start=0, end=len(source) - 1, width=90)
+        self.layer = pn.widgets.Select(label="Layer", options=list(source.layers), value=chosen.layer, width=150)
+        self.state = pn.widgets.Select(label="State", options=self._states(chosen), value=chosen.state, width=150)
+        self.unit = pn.widgets.IntInput(label="Unit", value=chosen.unit, start=0, end=len(source.layer(chosen.layer).units) - 1, width=90)
+        self.order = pn.widgets.Select(label="Units sorted by", options=self._orders(), value=chosen.order, width=140)
         widgets = {"sample": self.sample, "layer": self.layer, "state": self.state, "unit": self.unit, "order": self.order}
         for name, widget in widgets.items():
             widget.param.watch(lambda event, name=name: self._chose(name, event.new), "value")

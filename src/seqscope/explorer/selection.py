@@ -13,6 +13,8 @@ from seqscope.errors import SeqscopeError
 
 ORDERS = ("cluster", "peak", "selectivity", "name")
 THEMES = ("light", "dark")
+# Each method's attribution as a share of its own largest value, or as it is.
+SIZES = ("own", "raw")
 # The longest text that an address may give for one field.
 _LONGEST = 200
 
@@ -39,8 +41,18 @@ class Chosen:
         The methods of attribution that are compared.
     target, baseline, place : str
         What is explained ("" the predicted one), against what ("" the method's own), at which layer ("" the input).
+    at : int
+        The step of the output, or of the unit, that is explained; -1: the last.
+    sizes : str
+        How the colours of two methods are made one scale: one of `SIZES`.
+    part : int
+        Which part of a long text is shown, from 0.
     search, colour : str
         What the table of samples is searched for; what the map is coloured by.
+    only, group, sort : str
+        "wrong": only mistakes are listed; the class whose samples are; the column that sorts them, "-score" from the highest down.
+    among : str
+        The samples that were put round on the map, "0-4.7.9-12"; "": all. In the address where it is short enough.
     theme : str
         One of `THEMES`.
     """
@@ -59,18 +71,26 @@ class Chosen:
     target: str = ""
     baseline: str = ""
     place: str = ""
+    at: int = -1
+    sizes: str = "own"
+    part: int = 0
     search: str = ""
     colour: str = "label"
+    only: str = ""
+    group: str = ""
+    sort: str = ""
+    among: str = ""
     theme: str = "light"
 
     @property
     def query(self) -> str:
-        """The part of an address that says it: what is as it is unless said is left out."""
+        """The part of an address that says it: what is as it is unless said is left out, and what is too long for one."""
         usual = asdict(Chosen())
-        return urlencode({name: value for name, value in asdict(self).items() if value != usual[name]})
+        said = {name: value for name, value in asdict(self).items() if value != usual[name]}
+        return urlencode({name: value for name, value in said.items() if len(str(value)) <= _LONGEST})
 
 
-class Selection(param.Parameterized):
+class Selection(param.Parameterized):  # type: ignore[misc]
     """What is chosen now, and who is told when it changes.
 
     Parameters

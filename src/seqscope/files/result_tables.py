@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pandas as pd
@@ -32,9 +33,9 @@ def table_of(result: xr.DataArray | xr.Dataset | xr.DataTree) -> pd.DataFrame:
     return result.to_dataframe(name=name).dropna(subset=name).reset_index()
 
 
-def write_csv(result: xr.DataArray | xr.Dataset | xr.DataTree, path: Path) -> None:
+def write_csv(result: xr.DataArray | xr.Dataset | xr.DataTree, place: Path | TextIO) -> None:
     """Text, with commas between."""
-    table_of(result).to_csv(path, index=False)
+    table_of(result).to_csv(place, index=False)
 
 
 def write_parquet(result: xr.DataArray | xr.Dataset | xr.DataTree, path: Path) -> None:

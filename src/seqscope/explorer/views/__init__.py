@@ -2,8 +2,9 @@
 
 from seqscope.explorer.views.sample import Sample
 from seqscope.explorer.views.samples import Samples
+from seqscope.explorer.views.samples_map import SamplesMap
 from seqscope.explorer.views.view import View
 
 # Beside all others, and those of which one is seen at a time.
-SIDE: tuple[type[View], ...] = (Samples,)
+SIDE: tuple[type[View], ...] = (Samples, SamplesMap)
 MAIN: tuple[type[View], ...] = (Sample,)

@@ -1,0 +1,321 @@
+"""All samples as points, near each other where the model is in like states: clicked, or put round to list some alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import panel as pn
+from bokeh.events import SelectionGeometry, Tap
+from bokeh.models import (
+    BasicTicker,
+    BoxSelectTool,
+    ColorBar,
+    ColumnDataSource,
+    HoverTool,
+    LassoSelectTool,
+    LinearColorMapper,
+    PanTool,
+    Range1d,
+    ResetTool,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+from matplotlib.figure import Figure
+from matplotlib.path import Path
+from panel.viewable import Viewable
+
+from seqscope.explorer import listing, ranges
+from seqscope.explorer.colours import SIGNS, Coloured, available, coloured, colouring
+from seqscope.explorer.listing import PREDICTION, SCORE, WRONG
+from seqscope.explorer.projected import LAST, Projected, projected
+from seqscope.explorer.selection import Chosen
+from seqscope.explorer.source import Source
+from seqscope.explorer.theme import scale
+from seqscope.explorer.views.samples_map_code import code_of
+from seqscope.explorer.views.samples_map_figure import draw
+from seqscope.explorer.views.view import Stage, View
+from seqscope.labelled import LABEL, SAMPLE, STATE_NAMES, UNIT
+
+# How near to a point a click counts as one on it, in pixels.
+_NEAR = 14.0
+# From so many points on the browser's graphics card draws.
+_MANY = 3000
+_HEIGHT = 360
+_WORDS = {LABEL: "label", PREDICTION: "predicted class", WRONG: "mistakes", SCORE: "score", UNIT: "chosen unit"}
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The points, how they look, where the chosen sample lies, and which of the points were put round."""
+
+    projected: Projected
+    looks: Coloured
+    chosen: np.ndarray
+    inside: np.ndarray
+
+
+class SamplesMap(View):
+    """The map of samples."""
+
+    name, title = "map", "Map"
+    follows = frozenset({SAMPLE, "layer", "state", UNIT, "colour", "among"})
+    is_slow = True
+
+    def __init__(self, stage: Stage) -> None:
+        super().__init__(stage)
+        self._found: Found | None = None
+        self._of: Projected | None = None
+        self._is_filling = False
+
+    @classmethod
+    def missing(cls, source: Source) -> str:
+        """Without layers there are no states."""
+        return "" if source.layers else "No layer has a state for each step, so there is nothing to make a map of."
+
+    # Its models
+
+    def build(self) -> Viewable:
+        """The plot, its legend and what it is coloured by."""
+        self._points = ColumnDataSource({name: [] for name in ("x", "y", "color", "marker", "text", "size", "id", "label", "prediction")})
+        self._mark = ColumnDataSource({"x": [], "y": []})
+        self.plot = self._plot()
+        self._colour = pn.widgets.Select(
+            label="Coloured by", options={_WORDS[name]: name for name in available(self.source)}, width=140, margin=(0, 6, 4, 0)
+        )
+        self._colour.param.watch(lambda event: self._choose(colour=event.new), "value")
+        self._clear = pn.widgets.Button(label="Show all samples", height=26, align="end", margin=(0, 0, 6, 0), css_classes=["sq-clear"])
+        self._clear.on_click(lambda event: self._choose(among=""))
+        self._about = pn.pane.HTML("", css_classes=["sq-line"], sizing_mode="stretch_width", margin=(0, 0, 4, 0))
+        self._legend = pn.pane.HTML("", css_classes=["sq-line"], sizing_mode="stretch_width", margin=(4, 0, 0, 0))
+        head = pn.Row(self._colour, self._clear, margin=0, sizing_mode="stretch_width")
+        return pn.Column(head, self._about, pn.pane.Bokeh(self.plot, margin=0), self._legend, sizing_mode="stretch_width", margin=0)
+
+    def _plot(self) -> Any:
+        lasso, box, pan, wheel = LassoSelectTool(), BoxSelectTool(), PanTool(), WheelZoomTool()
+        plot = figure(
+            height=_HEIGHT,
+            sizing_mode="stretch_width",
+            x_range=Range1d(0, 1),
+            y_range=Range1d(0, 1),
+            tools=[lasso, box, pan, wheel, ResetTool()],
+            toolbar_location="above",
+            output_backend="webgl" if len(self.source) > _MANY else "canvas",
+        )
+        plot.toolbar.active_drag, plot.toolbar.active_scroll, plot.toolbar.logo = lasso, wheel, None
+        marks = plot.scatter(
+            "x",
+            "y",
+            marker="marker",
+            size="size",
+            fill_color="color",
+            line_color="color",
+            fill_alpha=0.65,
+            line_alpha=0.9,
+            nonselection_fill_alpha=0.08,
+            nonselection_line_alpha=0.15,
+            source=self._points,
+        )
+        for width, color in ((5, self.look.ground), (2.5, self.look.mark)):
+            plot.scatter("x", "y", marker="circle", size=17, fill_color=None, line_color=color, line_width=width, source=self._mark)
+        lasso.renderers = box.renderers = [marks]
+        said = {"id": "sample", "label": "label", "prediction": "predicted", "text": "colour"}
+        there = ["id", *(name for name in (LABEL, PREDICTION) if name in self.source.samples), "text"]
+        plot.add_tools(HoverTool(renderers=[marks], tooltips=[(said[name], f"@{name}") for name in there], visible=False))
+        self._mapper = LinearColorMapper(palette=scale(0.0, 1.0)[0], low=0.0, high=1.0)
+        self._bar = ColorBar(
+            color_mapper=self._mapper,
+            height=8,
+            padding=2,
+            label_standoff=3,
+            ticker=BasicTicker(desired_num_ticks=5),
+            background_fill_color=self.look.ground,
+            title_text_color=self.look.text,
+            major_label_text_color=self.look.text,
+            title_text_font_style="normal",
+            title_text_font_size="11px",
+            visible=False,
+        )
+        plot.add_layout(self._bar, "below")
+        for axis in plot.axis:
+            axis.axis_label_text_font_size = "11px"
+        plot.on_event(Tap, self._tapped)
+        plot.on_event(SelectionGeometry, self._put_round)
+        return self.look.dress(plot)
+
+    # What a person does
+
+    def _choose(self, **changes: Any) -> None:
+        if not self._is_filling:
+            self.selection.choose(**changes)
+
+    def _tapped(self, event: Any) -> None:
+        """A click: on the nearest point, if it is near."""
+        if self._found is None or event.x is None:
+            return
+        wide, high = (max(1, getattr(self.plot, name) or _HEIGHT) for name in ("inner_width", "inner_height"))
+        per_pixel = np.array(
+            [(self.plot.x_range.end - self.plot.x_range.start) / wide, (self.plot.y_range.end - self.plot.y_range.start) / high]
+        )
+        away = np.hypot(*((self._found.projected.points - [event.x, event.y]) / per_pixel).T)
+        nearest = int(away.argmin())
+        if away[nearest] <= _NEAR:
+            self._choose(sample=int(self._found.projected.rows[nearest]))
+
+    def _put_round(self, event: Any) -> None:
+        """A lasso or a box that is finished: what is in it is listed alone."""
+        if self._found is None or not event.final or event.geometry.get("type") not in ("poly", "rect"):
+            return
+        inside = within(self._found.projected.points, event.geometry)
+        if inside.any():
+            self._choose(among=ranges.written(self._found.projected.rows[inside]))
+        else:
+            self._mark_inside(self._found)  # nothing was caught: as it was before
+
+    # What is seen
+
+    def samples_in_order(self) -> np.ndarray:
+        """The positions of the samples that the table lists, in its order."""
+        return listing.positions(self.source, self.selection.chosen)
+
+    def find(self, chosen: Chosen) -> Found:
+        """Points and looks; the first time all samples are read."""
+        found = projected(self.source, chosen.layer, chosen.state)
+        by = colouring(self.source, chosen.colour)
+        if by == UNIT:
+            values = found.means[:, chosen.unit].astype(float)
+            title = f"Mean of {style_of(chosen)}, unit {self.source.layer(chosen.layer).units[chosen.unit]}"
+        else:
+            values, title = self.source.samples[by].to_numpy()[found.rows], _WORDS[by].capitalize()
+        inside = np.isin(found.rows, ranges.read(chosen.among, len(self.source)))
+        point = found.point_of(self.source, chosen.layer, chosen.state, chosen.sample)
+        return Found(found, coloured(by, values, self.look, title), point, inside)
+
+    def show(self, found: Found, chosen: Chosen) -> None:
+        """Move, colour and mark the points."""
+        self._found = found
+        is_there = bool(np.isfinite(found.chosen).all())
+        self._fill(found)
+        self._mark.data = {"x": found.chosen[:1], "y": found.chosen[1:]} if is_there else {"x": [], "y": []}
+        self._mark_inside(found)
+        if self._of is not found.projected:
+            self._of = found.projected
+            self._frame(found, chosen)
+        self._is_filling = True
+        try:
+            self._colour.value = colouring(self.source, chosen.colour)
+        finally:
+            self._is_filling = False
+        self._clear.visible = bool(chosen.among)
+        self._about.object = f'<span role="status">{escape(" ".join(self._sentences(found, chosen)))}</span>'
+        self._legend.object = legend_html(found.looks)
+
+    def _fill(self, found: Found) -> None:
+        samples, rows, looks = self.source.samples, found.projected.rows, found.looks
+        part = samples.iloc[rows]
+        said = {
+            name: [listing.said(value) for value in part[name].tolist()] if name in part else [""] * len(rows)
+            for name in (LABEL, PREDICTION)
+        }
+        size = np.where(np.array(looks.marker, object) == "x", 9.0, 6.0 if len(rows) <= _MANY else 4.0)
+        self._points.data = {
+            "x": found.projected.points[:, 0],
+            "y": found.projected.points[:, 1],
+            "color": looks.color,
+            "marker": looks.marker,
+            "text": looks.text,
+            "size": size,
+            "id": [listing.said(value) for value in part[SAMPLE].tolist()],
+            **said,
+        }
+        self._bar.visible = looks.values is not None
+        if looks.values is not None:
+            self._mapper.update(palette=scale(*looks.limits)[0], low=looks.limits[0], high=looks.limits[1])
+            self._bar.title = looks.title
+
+    def _mark_inside(self, found: Found) -> None:
+        self._points.selected.indices = np.flatnonzero(found.inside).tolist()
+
+    def _frame(self, found: Found, chosen: Chosen) -> None:
+        """Bring all points into sight, and name the axes."""
+        points, shares = found.projected.points, found.projected.shares
+        for number, (span, axis) in enumerate(((self.plot.x_range, self.plot.xaxis), (self.plot.y_range, self.plot.yaxis))):
+            low, high = float(points[:, number].min()), float(points[:, number].max())
+            room = 0.06 * (high - low) or 1.0
+            span.update(start=low - room, end=high + room, reset_start=low - room, reset_end=high + room)
+            axis.axis_label = f"Component {number} ({shares[number]:.0%} of the variance)".replace("%", " %")
+
+    def _sentences(self, found: Found, chosen: Chosen) -> list[str]:
+        made = found.projected
+        what = "last state" if made.pooled == LAST else "mean over its steps"
+        said = [f"Each point is a sample: its {what} of {style_of(chosen)}, on two principal components of {len(made.rows):,} samples."]
+        if made.number < len(self.source):
+            said.append(f"They were drawn from {len(self.source):,} (seed 0); the chosen one is placed among them.")
+        elif len(made.rows) < made.number:
+            said.append(f"{made.number - len(made.rows):,} have no states yet.")
+        if chosen.among:
+            said.append(f"{int(found.inside.sum()):,} are put round: the table lists these.")
+        return said
+
+    # What makes the same
+
+    def code(self, found: Found, chosen: Chosen) -> str:
+        """The points in Python."""
+        return code_of(self.source, chosen, found.projected.pooled)
+
+    def table(self, found: Found, chosen: Chosen) -> pd.DataFrame:
+        """A row for each point."""
+        points = pd.DataFrame(found.projected.points, columns=["component_0", "component_1"])
+        unit = pd.DataFrame({f"mean_of_unit_{self.source.layer(chosen.layer).units[chosen.unit]}": found.projected.means[:, chosen.unit]})
+        return pd.concat([self.source.samples.iloc[found.projected.rows].reset_index(drop=True), points, unit], axis=1)
+
+    def figure(self, found: Found, chosen: Chosen) -> Figure:
+        """The map on paper."""
+        looks = coloured_on_paper(self.source, found, chosen)
+        return draw(found.projected, looks, found.chosen, title=f"{self.source.name}, {style_of(chosen)}")
+
+
+def coloured_on_paper(source: Source, found: Found, chosen: Chosen) -> Coloured:
+    """The looks of the points on white."""
+    from seqscope.explorer.theme import LIGHT
+
+    by = colouring(source, chosen.colour)
+    values = found.looks.values if by == UNIT else source.samples[by].to_numpy()[found.projected.rows]
+    return coloured(by, np.asarray(values), LIGHT, found.looks.title)
+
+
+def style_of(chosen: Chosen) -> str:
+    """The layer and the state, in words."""
+    name, _, way = chosen.state.partition(".")
+    return chosen.layer + (f" ({STATE_NAMES.get(name, name)}{', ' + way if way else ''})" if chosen.state else "")
+
+
+def within(points: np.ndarray, geometry: dict[str, Any]) -> np.ndarray:
+    """Which points lie in what Bokeh says of a lasso ("poly": x, y) or a box ("rect": x0, x1, y0, y1): bool array (point,)."""
+    if geometry["type"] == "rect":
+        corners = np.array([[geometry["x0"], geometry["y0"]], [geometry["x1"], geometry["y1"]]], float)
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        return np.asarray(((points >= low) & (points <= high)).all(axis=1))
+    border = np.column_stack([_numbers(geometry["x"]), _numbers(geometry["y"])])
+    return np.asarray(Path(border).contains_points(points)) if len(border) > 2 else np.zeros(len(points), bool)
+
+
+def _numbers(values: Any) -> np.ndarray:
+    return np.array(list(values.values()) if isinstance(values, dict) else list(values), float)
+
+
+def legend_html(looks: Coloured) -> str:
+    """The classes, each with its sign and how many there are."""
+    if looks.values is not None:
+        return ""
+    if not looks.legend:
+        return f"<span>{escape(looks.title)}: {len(set(looks.text)):,} classes, named where the mouse is.</span>"
+    entries = "".join(
+        f'<span style="white-space: nowrap" title="{entry.number:,} samples"><span style="color: {entry.color}" aria-hidden="true">'
+        f"{SIGNS[entry.marker]}</span> {escape(entry.name)}</span> "
+        for entry in looks.legend
+    )
+    return f'<div style="display: flex; flex-wrap: wrap; gap: 0 10px"><span>{escape(looks.title)}:</span> {entries}</div>'

@@ -1,0 +1,46 @@
+"""The map of samples on paper."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from seqscope.explorer.colours import MARKERS, Coloured
+from seqscope.explorer.projected import Projected
+from seqscope.explorer.theme import LIGHT
+from seqscope.plot import style
+
+
+def draw(made: Projected, looks: Coloured, chosen: np.ndarray, *, title: str) -> Figure:
+    """A scatter with its legend or its scale, the chosen sample in a ring."""
+    figure = Figure(figsize=(8.0, 6.0), layout="constrained")
+    ax = figure.subplots()
+    colors, markers = np.array(looks.color, object), np.array(looks.marker, object)
+    for marker in dict.fromkeys(looks.marker):
+        of = markers == marker
+        ax.scatter(
+            *made.points[of].T,
+            c=list(colors[of]),
+            marker=MARKERS[marker],
+            s=22,
+            alpha=0.75,
+            linewidths=1.2 if marker == "x" else 0.0,
+            rasterized=len(markers) > 3000,
+        )
+    if np.isfinite(chosen).all():
+        ax.scatter(*chosen[:, np.newaxis], s=150, facecolors="none", edgecolors=LIGHT.mark, linewidths=2, zorder=3)
+    if looks.values is not None:
+        cmap, norm = style.color_scale(*looks.limits)
+        figure.colorbar(ScalarMappable(norm, cmap), ax=ax, label=looks.title)
+    elif looks.legend:
+        handles = [
+            Line2D([], [], linestyle="none", marker=MARKERS[entry.marker], color=entry.color, label=f"{entry.name} ({entry.number:,})")
+            for entry in looks.legend
+        ]
+        figure.legend(handles=handles, title=looks.title, loc="outside right upper", frameon=False, fontsize="small")
+    for number, name in enumerate((ax.set_xlabel, ax.set_ylabel)):
+        name(f"Component {number} ({made.shares[number]:.0%} of the variance)".replace("%", " %"))
+    ax.set_title(f"{title}: {len(made.rows):,} samples")
+    return figure
