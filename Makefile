@@ -3,21 +3,23 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.made
+# Tests that wait: for disks, for processes of their own, for a browser.
+APART := tests/recording tests/files tests/explorer tests/report
 
-.PHONY: setup demo test test-most test-disk check check-deep bench format clean
+.PHONY: setup demo test test-most test-apart check check-deep bench format clean
 
 demo: $(STAMP)
 	$(BIN)/seqscope demo --out demo --force
 
-# In two processes side by side: much of what the second does is to wait for processes of its own.
+# In two processes side by side: much of what the second does is to wait.
 test: $(STAMP)
-	$(MAKE) --no-print-directory -j2 test-most test-disk
+	$(MAKE) --no-print-directory -j2 test-most test-apart
 
 test-most: $(STAMP)
-	$(BIN)/python -m pytest tests src --ignore=tests/recording --ignore=tests/files
+	$(BIN)/python -m pytest tests src $(APART:%=--ignore=%)
 
-test-disk: $(STAMP)
-	$(BIN)/python -m pytest tests/recording tests/files
+test-apart: $(STAMP)
+	$(BIN)/python -m pytest $(APART)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -96,7 +96,7 @@ def test_a_unit_of_a_layer_is_a_target(typed, tmp_path):
         (("--target", "anna", "--like", "japanese_vowels"), 1, "There is no output named 'anna'"),
         (("--layer", "lstm", "--unit", 100, "--length", 9), 1, "There is no unit 100"),
         (("--layer", "lstn", "--unit", 1, "--length", 9), 1, "the nearest is 'lstm'"),
-        (("--target", 1), 1, "How long the series is to be can't be told"),
+        (("--target", 1), 1, "How long the series is to be can't be told: say DATA, data that the model takes, or --length."),
         (("--target", 1, "--like", "three.npy"), 1, "The data has 3 channels and the model takes 12"),
         (("--target", 1, "--like", "none.csv"), 1, "There is no file 'none.csv'"),
         (("--target", 1, "--length", 9, "--objective", "loud"), 1, "There is no objective 'loud'"),

@@ -17,6 +17,7 @@ PUBLIC = {
         "attribution",
         "datasets",
         "errors",
+        "explore",
         "nn",
         "open",
         "plot",

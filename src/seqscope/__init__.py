@@ -14,6 +14,7 @@ from seqscope.sequences import Sequences
 
 if TYPE_CHECKING:
     from seqscope import attribution, nn, plot, units
+    from seqscope.explorer import explore
     from seqscope.recording.reading import open_recording as open  # noqa: A004, RUF100
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "attribution",
     "datasets",
     "errors",
+    "explore",
     "nn",
     "open",
     "plot",
@@ -43,6 +45,9 @@ def __getattr__(name: str) -> Any:
     if name == "open":
         errors.require("zarr", extra="record", purpose="Opening a recording")
         return importlib.import_module("seqscope.recording.reading").open_recording
+    if name == "explore":
+        errors.require("panel", extra="explore", purpose="The page")
+        return importlib.import_module("seqscope.explorer").explore
     raise AttributeError(f"module 'seqscope' has no attribute {name!r}")
 
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import xarray as xr
 
-from seqscope.cli import completing, tables
+from seqscope.cli import completing, tables, voice
 from seqscope.cli.given import as_code, as_options
 from seqscope.cli.model import ModelGiven, takes_model
 from seqscope.cli.options import DataArgument, SampleOption, TargetOption, as_target
 from seqscope.cli.pictures import draw_without_screen
-from seqscope.cli.reading import code_of, read_sequences
-from seqscope.cli.voice import print_tables
+from seqscope.cli.reading import code_of, made_from, read_sequences
+from seqscope.cli.voice import print_table
 from seqscope.cli.writing import Made, Wanted, drawing, gives, paging
 from seqscope.errors import UnsupportedError
 from seqscope.labelled import SAMPLE
 from seqscope.sequences import Sequences
 
 if TYPE_CHECKING:
-    from seqscope.report import Section, Table
+    from seqscope.report import Section
 
 _STYLES = ("lanes", "overlay", "heatmap", "bars")
 _BASELINES = ("zero", "mean", "blur", "noise", "swap")
@@ -81,13 +80,13 @@ def explain(
             found,
             what=f"{found.attrs['method']} ({tables.sizes_of(found)})",
             drawn=f"Sample {sample or 0}",
-            show=lambda: print_tables(why.tables()),
+            show=why.show,
             picture=drawing(lambda: why.figure),
             page=paging(
                 f"What {model.name} rests its decisions on",
                 f"By {method.replace('_', ' ')}, for {found.attrs['target']}, in units of the {found.attrs['score']}.",
                 why.sections,
-                f"Model: {model.name}. Data: {data}, {sequences.describe()}.",
+                made_from(model.name, data, sequences),
             ),
         )
     )
@@ -117,11 +116,16 @@ class _Why:
             raise UnsupportedError("A picture shows an attribution on the input: leave --layer out, or write a result (.nc, .csv, ...).")
         return plot.attribution(self.sequences[0], one, style=self.style).get_figure(root=True)
 
-    def tables(self) -> Iterable[tuple[Table, str]]:
-        """Where it is greatest."""
-        array = self.found if isinstance(self.found, xr.DataArray) else self.found["map"]
+    @property
+    def array(self) -> xr.DataArray:
+        """The attribution itself."""
+        return self.found if isinstance(self.found, xr.DataArray) else self.found["map"]
+
+    def show(self) -> None:
+        """Where it is greatest, in the terminal."""
         where = self.sequences.describe() if self.sample is None else f"sample {self.sample}"
-        yield tables.strongest(array), f"{self.method}, {where}, target: {self._target()}"
+        print_table(tables.strongest(self.array), f"{self.method}, {where}, target: {self._target()}")
+        voice.show(tables.HOW)
 
     def _target(self) -> str:
         """The target, and of one sample its name."""
@@ -134,16 +138,22 @@ class _Why:
         from seqscope.report import Picture, Section
 
         number = self.sample or 0
-        table, _ = next(iter(self.tables()))
         lines = ["import seqscope as sq", "from seqscope import files", f"scope = {self.model.code}", code_of(self.data, self.sample)]
         lines.append(f"found = scope.attribute(X, {self.method!r}{as_code(self.arguments)})")
+        how = "red raises it, blue lowers it" if self.found.attrs.get("signed") else "the darker, the more"
+        name = "found" if self.array is self.found else 'found["map"]'
         style = "" if self.style is None else f", style={self.style!r}"
         return [
             Section(
                 f"Sample {number}",
-                "The input, shaded by what each of its values does to the score: red raises it, blue lowers it.",
+                f"The input, shaded by what it does to the score: {how}.",
                 "\n".join([*lines, f"sq.plot.attribution(X[0], found.isel(sample=0){style})"]),
                 picture=Picture.of(self.figure, f"The input of sample {number}, shaded by {self.method}"),
             ),
-            Section("Where it is greatest", f"Over {self.sequences.describe()}.", "found", table=table),
+            Section(
+                "Where it is greatest",
+                f"Over {self.sequences.describe()}.",
+                tables.code_of_strongest(self.array, name),
+                table=tables.strongest(self.array),
+            ),
         ]

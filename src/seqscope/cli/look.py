@@ -11,16 +11,17 @@ import typer
 import xarray as xr
 
 from seqscope import files
-from seqscope.cli import tables
+from seqscope.cli import tables, voice
 from seqscope.cli.model import ModelGiven, takes_model
 from seqscope.cli.options import DataArgument, LayerOption, SampleOption
 from seqscope.cli.pictures import drawn, one_layer
-from seqscope.cli.reading import code_of, read_sequences
+from seqscope.cli.reading import code_of, made_from, read_sequences
 from seqscope.cli.writing import Made, Wanted, drawing, gives, paging, print_table
+from seqscope.files.result_tables import check_is_one
 from seqscope.sequences import Sequences
 
 if TYPE_CHECKING:
-    from seqscope.report import Section
+    from seqscope.report import Section, Table
 
 
 @takes_model
@@ -113,6 +114,8 @@ def _look(asked: _Asked) -> None:
     scope = asked.model.scope()
     sequences = read_sequences(scope, asked.data, asked.sample)
     verb: Callable[..., files.Result] = getattr(scope, asked.verb)
+    if len(sequences) > 1 and (asked.wanted.is_drawn or asked.wanted.is_tabled):
+        _check_is_one(verb(sequences[[0]], asked.layer, progress=False), asked.wanted)
     result = verb(sequences, asked.layer, progress=asked.wanted.progress)
 
     @functools.cache  # for a picture and for a page
@@ -124,16 +127,29 @@ def _look(asked: _Asked) -> None:
             result,
             what=_sizes(result),
             drawn=f"Sample {asked.shown}",
-            show=lambda: print_table(tables.ranges(result), f"{asked.verb.capitalize()} over {sequences.describe()}"),
+            show=lambda: _show(tables.ranges(result), f"{asked.verb.capitalize()} over {sequences.describe()}"),
             picture=drawing(draw),
             page=paging(
                 f"{asked.verb.capitalize()} of {asked.model.name}",
-                f"What {_names(result)} of {asked.model.name} do at every step of {sequences.describe()}.",
+                f"What {_names(result)} of {asked.model.name} did at every step of {sequences.describe()}.",
                 lambda: _sections(asked, result, draw, sequences),
-                f"Model: {asked.model.name}. Data: {asked.data}, {sequences.describe()}.",
+                made_from(asked.model.name, asked.data, sequences),
             ),
         )
     )
+
+
+def _check_is_one(of_first: files.Result, wanted: Wanted) -> None:
+    """Refuse several layers before the work, where one is shown: what is seen of the first sequence tells how many there are."""
+    if wanted.is_drawn:
+        one_layer(of_first)
+    if wanted.is_tabled:
+        check_is_one(of_first)
+
+
+def _show(table: Table, title: str) -> None:
+    print_table(table, title)
+    voice.show(tables.HOW)
 
 
 def _sections(asked: _Asked, result: files.Result, draw: Callable[[], Any], sequences: Sequences) -> list[Section]:

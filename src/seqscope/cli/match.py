@@ -15,7 +15,7 @@ from seqscope.cli.given import as_code, as_typed
 from seqscope.cli.model import ModelGiven, takes_model
 from seqscope.cli.options import DataArgument, OneLayerOption, StateOption
 from seqscope.cli.pictures import draw_without_screen
-from seqscope.cli.reading import check_sample, code_of, read_sequences
+from seqscope.cli.reading import check_sample, code_of, made_from, read_sequences
 from seqscope.cli.values import layer_of, values_of
 from seqscope.cli.voice import print_tables
 from seqscope.cli.writing import Made, Wanted, drawing, gives, paging
@@ -88,7 +88,7 @@ def match(
                 f"Where '{name}' does the same",
                 f"{seen.in_words} Where else are they on together?",
                 lambda: seen.sections(code),
-                f"Model: {model.name}. Data: {data}, {sequences.describe()}.",
+                made_from(model.name, data, sequences),
             ),
         )
     )

@@ -11,16 +11,19 @@ import xarray as xr
 
 from seqscope import target as targets
 from seqscope.cli import completing
-from seqscope.cli.given import as_code
+from seqscope.cli.given import as_code, as_typed
 from seqscope.cli.model import ModelGiven, takes_model
 from seqscope.cli.options import DATA_HELP, SeedOption, StateOption, TargetOption, as_target
 from seqscope.cli.pictures import draw_without_screen
-from seqscope.cli.reading import code_of, read_sequences
+from seqscope.cli.reading import code_of, name_of, read_sequences
 from seqscope.cli.voice import print_tables
 from seqscope.cli.writing import Made, Wanted, drawing, gives, paging
 
 if TYPE_CHECKING:
     from seqscope.report import Section, Table
+
+# What messages call the arguments of `Scope.maximize`, and what is typed.
+_TYPED = {"like=X": "DATA", "length=": "--length"}
 
 
 @takes_model
@@ -76,7 +79,8 @@ def maximize(
     scope = model.scope()
     arguments: dict[str, Any] = {"length": length, "objective": objective, "parameterisation": parameterisation}
     arguments |= {"restarts": restarts, "steps": steps, "seed": seed}
-    found = scope.maximize(aim, like=None if real is None else read_sequences(scope, real), progress=wanted.progress, **arguments)
+    with as_typed(_TYPED):
+        found = scope.maximize(aim, like=None if real is None else read_sequences(scope, real), progress=wanted.progress, **arguments)
     what = found["input"].attrs["long_name"]
     lines = ["import seqscope as sq", "from seqscope import files", f"scope = {model.code}", *([] if real is None else [code_of(real)])]
     code = f"found = scope.maximize({said_aim}{'' if real is None else ', like=X'}{as_code(arguments)})"
@@ -99,7 +103,7 @@ def maximize(
                 what,
                 "A series that was made by gradient ascent, and how real it is.",
                 lambda: _sections(found, draw, "\n".join([*lines, code])),
-                f"Model: {model.name}. Data: {real or 'none'}.",
+                f"Model: {model.name}. Data: {'none' if real is None else name_of(real)}.",
             ),
             table=found["input"],
             is_told=True,

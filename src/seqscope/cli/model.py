@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,19 @@ class ModelGiven:
 def takes_model(command: Callable[..., None]) -> Callable[..., None]:
     """Let a command take MODEL and its options; its parameter `model` gets them as a `ModelGiven`."""
     return stand_for("model", _typed, command, n_first=1)
+
+
+def takes_model_or(metavar: str, help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """As `takes_model`, of a command whose first argument may be something else, and is called otherwise."""
+    first, *others = inspect.signature(_typed, eval_str=True).parameters.values()
+    argument = typer.Argument(metavar=metavar, help=help, show_default=False, autocompletion=completing.models)
+
+    def typed(**values: Any) -> ModelGiven:
+        return _typed(**values)
+
+    asked = first.replace(annotation=Annotated[str, argument])
+    typed.__signature__ = inspect.Signature([asked, *others])  # type: ignore[attr-defined]
+    return lambda command: stand_for("model", typed, command, n_first=1)
 
 
 def _typed(

@@ -94,6 +94,16 @@ def code_of(source: str, sample: int | None = None) -> str:
     return f"X = scope.sequences({read}){chosen}{'  # ...: what came by standard input' if source == STDIN else ''}"
 
 
+def made_from(model: str, source: str, sequences: Sequences) -> str:
+    """The last line of a page."""
+    return f"Model: {model}. Data: {name_of(source)}, {sequences.describe()}."
+
+
+def name_of(source: str) -> str:
+    """What is called DATA in a sentence."""
+    return "standard input" if source == STDIN else source
+
+
 def _kept() -> Path:
     """Standard input as a file, until the process ends: arrays may stay in it."""
     folder = tempfile.mkdtemp(prefix="seqscope-")

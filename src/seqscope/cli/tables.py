@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from seqscope.report import Table
 
 _LISTED = 10
-_HOW = "To keep the values: -o FILE.nc; to see them: --plot FILE.png."
+# What a summary in the terminal ends with.
+HOW = "To keep the values: -o FILE.nc; to see them: --plot FILE.png."
 
 
 def sizes_of(result: xr.DataArray | xr.Dataset) -> str:
@@ -28,7 +29,7 @@ def ranges(result: files.Result) -> Table:
     from seqscope.report import Table
 
     rows = [(name, sizes_of(array), *_range(array)) for name, array in _arrays(result)]
-    return Table(("Name", "Sizes", "Lowest", "Mean", "Highest"), rows, _HOW, frozenset({2, 3, 4}))
+    return Table(("Name", "Sizes", "Lowest", "Mean", "Highest"), rows, numeric=frozenset({2, 3, 4}))
 
 
 def _arrays(result: files.Result) -> Iterator[tuple[str, xr.DataArray]]:
@@ -62,5 +63,13 @@ def strongest(found: xr.DataArray) -> Table:
     names = [[str(label) for label in values[dim].values[place]] for dim, place in zip(values.dims, places, strict=True)]
     rows = list(zip(*names, [f"{flat[place]:.4g}" for place in order], strict=True))
     headings = [*(str(dim).capitalize() for dim in values.dims), "Attribution" if is_one else "Mean size"]
-    more = f"The {len(rows)} greatest in size of {values.size:,}. " if values.size > len(rows) else ""
-    return Table(headings, rows, more + _HOW, frozenset({len(headings) - 1}))
+    caption = f"The {len(rows)} greatest in size of {values.size:,}." if values.size > len(rows) else ""
+    return Table(headings, rows, caption, frozenset({len(headings) - 1}))
+
+
+def code_of_strongest(found: xr.DataArray, name: str) -> str:
+    """The Python that makes the same of an array that has this name."""
+    if SAMPLE in found.dims and found.sizes[SAMPLE] > 1:
+        others = [str(dim) for dim in found.dims if dim != CHANNEL] if CHANNEL in found.dims else [SAMPLE]
+        return f"abs({name}).mean({others}).to_series().nlargest({_LISTED})"
+    return f"{name}.to_series().sort_values(key=abs, ascending=False).head({_LISTED})"

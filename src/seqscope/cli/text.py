@@ -10,7 +10,7 @@ from seqscope.cli import completing, voice
 from seqscope.cli.model import ModelGiven, takes_model
 from seqscope.cli.options import OneLayerOption, StateOption
 from seqscope.cli.pictures import draw_without_screen
-from seqscope.cli.reading import read_text
+from seqscope.cli.reading import name_of, read_text
 from seqscope.cli.values import layer_of, values_of
 from seqscope.cli.writing import Made, Wanted, gives
 from seqscope.errors import DataError, UnsupportedError
@@ -71,7 +71,7 @@ def text(
 
     part = choose(values.isel({TIME: slice(start, stop)}), UNIT, unit)
     part = part.assign_coords(character=(TIME, list(whole[start:stop])))
-    shown = plot.text(whole[start:stop], part, width=width, title=f"{data}, '{values.attrs['layer']}'")
+    shown = plot.text(whole[start:stop], part, width=width, title=f"{name_of(data)}, '{values.attrs['layer']}'")
 
     many = f"{stop - start:,} characters"
     made = Made(part, what=many, drawn=many, show=lambda: voice.show(shown), picture=shown.save, page=shown.save)

@@ -11,7 +11,7 @@ import xarray as xr
 from seqscope.cli.model import ModelGiven, takes_model
 from seqscope.cli.options import DataArgument, OneLayerOption, SampleAloneOption
 from seqscope.cli.pictures import draw_without_screen
-from seqscope.cli.reading import code_of, read_sequences
+from seqscope.cli.reading import code_of, made_from, read_sequences
 from seqscope.cli.values import layer_of, values_of
 from seqscope.cli.voice import print_tables
 from seqscope.cli.writing import Made, Wanted, drawing, gives, paging
@@ -84,7 +84,7 @@ def units(
                 f"What the units of '{report.attrs['layer']}' do",
                 f"{report.sizes['unit']} units of the layer '{report.attrs['layer']}' of {report.attrs['model']}, over a whole data set.",
                 sections,
-                f"Model: {model.name}. Data: {data}, {sequences.describe()}.",
+                made_from(model.name, data, sequences),
             ),
             is_told=True,
         )

@@ -105,6 +105,11 @@ class Wanted:
         return any(files.is_picture(file) or _is_page(file) for file in self.files)
 
     @property
+    def is_tabled(self) -> bool:
+        """Whether a table is wanted, which holds one layer."""
+        return _STDOUT in self.output or any(map(files.is_table, self.files))
+
+    @property
     def progress(self) -> bool | None:
         """What verbs take: whether to show a bar."""
         return False if self.quiet else None

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from seqscope.errors import DataError, quoted
+from seqscope.explorer.any_source import Source
 from seqscope.explorer.listing import PREDICTION, SCORE, WRONG, natural, said
-from seqscope.explorer.source import Source
 from seqscope.explorer.theme import Look, scale
 from seqscope.labelled import LABEL, UNIT
 

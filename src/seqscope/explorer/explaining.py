@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from seqscope.attribution import METHODS
 from seqscope.attribution.baselines import NAMES as BASELINES
 from seqscope.attribution.method import EITHER, LAYER, Method
 from seqscope.errors import DataError, UnsupportedError, nearest, quoted
+from seqscope.explorer.characters import why_no_text
 from seqscope.explorer.selection import Chosen
 from seqscope.explorer.source import Source
 from seqscope.labelled import OUTPUT, OUTPUT_TIME
@@ -26,6 +26,8 @@ UNIT = "@unit"
 _MOST_STEPS, _FEW_STEPS = 100_000_000, 2_000_000
 # Steps of the data that means, noise and other sequences are taken from.
 _REFERENCE_STEPS = 200_000
+# What takes the place of a method that the model can't do.
+_FIRST = ("integrated_gradients", "occlusion", "feature_ablation", "score_cam")
 _DRAWN_FROM_DATA = ("mean", "noise", "swap")
 
 
@@ -42,6 +44,8 @@ class Asked:
         How many sequences of the data, from the first on, are given as the reference; None: none is needed.
     window : int or None
         Of occlusion, where a step at a time would take too long.
+    channels : str or None
+        Of occlusion: "all" where a step is one thing, a character.
     """
 
     method: str
@@ -50,10 +54,12 @@ class Asked:
     baseline: str | None = None
     n_reference: int | None = None
     window: int | None = None
+    channels: str | None = None
 
     def made(self) -> Method:
         """The method with its options."""
-        made: Method = METHODS[self.method](**({} if self.window is None else {"window": self.window}))
+        said = {"window": self.window, "channels": self.channels}
+        made: Method = METHODS[self.method](**{name: value for name, value in said.items() if value is not None})
         return made
 
     def found(self, scope: Scope, X: Sequences, sample: int) -> xr.DataArray | xr.Dataset:
@@ -83,7 +89,8 @@ class Asked:
 
     def _options(self) -> dict[str, Any]:
         """The arguments that are not as they are anyway."""
-        said = {"target": self.target, "layer": self.layer, "baseline": self.baseline, "window": self.window}
+        said = {"target": self.target, "layer": self.layer, "baseline": self.baseline}
+        said |= {"window": self.window, "channels": self.channels}
         return {name: value for name, value in said.items() if value is not None}
 
     def code(self, sample: int, n_samples: int) -> str:
@@ -113,14 +120,16 @@ def asked_of(source: Source, chosen: Chosen, method: str) -> Asked:
         layer = embedding_of(source)
     baseline = chosen.baseline if made.uses_baseline and method != "expected_gradients" else ""
     draws = baseline in _DRAWN_FROM_DATA or method == "expected_gradients"
-    n_steps = int(X.lengths[chosen.sample])
+    n_steps, is_occlusion = int(X.lengths[chosen.sample]), method == "occlusion"
+    by_step = is_occlusion and not X.is_tokens and not why_no_text(source)
     return Asked(
         method,
         target=_target(source, chosen) if kind.has_target else None,
         layer=layer or None,
         baseline=baseline or None,
         n_reference=_enough(X) if draws else None,
-        window=_window(n_steps, X.n_channels or 1) if method == "occlusion" else None,
+        window=_window(n_steps, 1 if by_step else X.n_channels or 1) if is_occlusion else None,
+        channels="all" if by_step else None,
     )
 
 
@@ -159,10 +168,12 @@ def _window(n_steps: int, n_channels: int) -> int | None:
     return None if n_steps * n_channels <= n_rows else min(n_steps, max(2, -(-2 * n_steps * n_channels // n_rows)))
 
 
-def usable(source: Source, method: str, instead: Sequence[str]) -> str:
-    """A method that the model can do: the one that is asked for, else the first of some others."""
+def usable(source: Source, wanted: str, other: str) -> str:
+    """A method that the model can do: the one that is wanted, else one that is told of first, and not the one it is compared with."""
     able = methods_of(source)
-    return next((name for name in (method, *instead, *able) if name in able), method)
+    if wanted in able or not able:
+        return wanted
+    return next((name for name in (*_FIRST, *able) if name in able and name != other), able[0])
 
 
 def methods_of(source: Source) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ class Frame:
         self.view, self._workers, self._document = view, workers, document
         self._told = pn.pane.HTML("", css_classes=["sq-told"], sizing_mode="stretch_width", visible=False)
         self._code = pn.pane.HTML("", css_classes=["sq-code"], sizing_mode="stretch_width", margin=0)
-        self.body = pn.Column(sizing_mode="stretch_width", margin=0)
+        self.body = pn.Column(pn.Spacer(height=0), sizing_mode="stretch_width", margin=0)
         self.panel = pn.Column(self._told, self.body, css_classes=["sq-view", f"sq-view-{view.name}"], sizing_mode="stretch_width", margin=0)
         self._is_built = self.is_seen = False
         self._shown: Chosen | None = None
@@ -66,7 +66,7 @@ class Frame:
         self._shown = chosen
         if not self._is_built and not self._tried(self._build):
             return
-        if self.view.is_slow and self._document is not None:
+        if self.view.is_slow_for(chosen) and self._document is not None:
             self._tell("Working ...", "busy")
             self._workers.submit(self.view.find, chosen).add_done_callback(partial(self._hand_over, self._turn, chosen))
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
 from html import escape
 from typing import Any
 from urllib.parse import urlsplit
@@ -93,8 +92,10 @@ class Guarded(BokehTornado):  # type: ignore[misc]
         """Who answers a request, if it may be answered."""
         refused = self._refused(request)
         if refused:
-            return self.get_handler_delegate(request, Refused, {"status": 403, "sentence": refused})
-        return super().find_handler(request, **options)  # type: ignore[no-any-return]
+            answer: HTTPMessageDelegate = self.get_handler_delegate(request, Refused, {"status": 403, "sentence": refused})
+            return answer
+        found: HTTPMessageDelegate = super().find_handler(request, **options)
+        return found
 
     def _refused(self, request: HTTPServerRequest) -> str:
         """Why a request is not answered; "" where it is."""
@@ -199,13 +200,10 @@ class Headers(OutputTransform):
 
 def _policy(host: str) -> str:
     """What a page may load: from here alone. Bokeh makes functions of text, so that must be let."""
-    frames = _listed(f"{scheme}://{name}:*" for name in dict.fromkeys((*LOOPBACK, name_in(host))) for scheme in ("http", "https"))
+    names = dict.fromkeys((*LOOPBACK, name_in(host)))
+    frames = " ".join(f"{scheme}://{name}:*" for name in names for scheme in ("http", "https"))
     return (
         "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; "
         f"connect-src 'self' ws://{host} wss://{host} data: blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
         f"frame-ancestors 'self' {frames} vscode-webview: vscode-file:"
     )
-
-
-def _listed(parts: Iterable[str]) -> str:
-    return " ".join(parts)

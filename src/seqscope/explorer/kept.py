@@ -27,6 +27,11 @@ class Kept:
         self._coming: dict[Hashable, Future[Any]] = {}
         self._lock = threading.Lock()
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Whether there is a value, so that asking for it takes no time."""
+        with self._lock:
+            return key in self._values
+
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The value of a key, made now if it is not there."""
         with self._lock:

@@ -9,8 +9,8 @@ import pandas as pd
 
 from seqscope.errors import DataError, nearest, quoted
 from seqscope.explorer import ranges
+from seqscope.explorer.any_source import Source
 from seqscope.explorer.selection import Chosen
-from seqscope.explorer.source import Source
 from seqscope.labelled import LABEL, SAMPLE
 
 PREDICTION, SCORE, WRONG = "prediction", "score", "wrong"
@@ -44,7 +44,7 @@ def _positions(source: Source, chosen: Chosen) -> np.ndarray:
     if not chosen.sort:
         return rows
     keys = _keys(source, chosen.sort.removeprefix("-"))[rows]
-    return rows[np.argsort(-keys if chosen.sort.startswith("-") else keys, kind="stable")]
+    return np.asarray(rows)[np.argsort(-keys if chosen.sort.startswith("-") else keys, kind="stable")]
 
 
 def _fits(source: Source, chosen: Chosen) -> np.ndarray:
@@ -75,8 +75,12 @@ def _holds(source: Source, text: str) -> np.ndarray:
 
 
 def _ids_hold(ids: np.ndarray, text: str) -> np.ndarray:
-    parts = [np.strings.find(np.strings.lower(ids[start : start + _PIECE].astype(str)), text) >= 0 for start in range(0, len(ids), _PIECE)]
-    return np.concatenate(parts)
+    """Whether each id holds a text in lower case."""
+    are_numbers = ids.dtype.kind in "iu"
+    if are_numbers and not text.lstrip("-").isdecimal():
+        return np.zeros(len(ids), bool)
+    parts = [ids[start : start + _PIECE].astype(str) for start in range(0, len(ids), _PIECE)]
+    return np.concatenate([np.strings.find(part if are_numbers else np.strings.lower(part), text) >= 0 for part in parts])
 
 
 def _named(source: Source, column: str) -> tuple[np.ndarray, list[str]]:
@@ -99,7 +103,7 @@ def _keys(source: Source, column: str) -> np.ndarray:
     ranks = np.empty(len(names))
     ranks[in_order] = np.arange(len(names))
     ranks[[place for place, name in enumerate(names) if not name]] = np.nan
-    return ranks[codes]
+    return np.asarray(ranks[codes])
 
 
 def natural(name: str) -> tuple[int, float, str]:

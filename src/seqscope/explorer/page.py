@@ -100,6 +100,9 @@ class Checks:
     def _order(self, value: str, chosen: Chosen) -> str:
         return _one_of(value, chosen_by.ORDERS, "order")
 
+    def _cells(self, value: str, chosen: Chosen) -> str:
+        return _one_of(value, chosen_by.CELLS, "figure of a cell")
+
     def _only(self, value: str, chosen: Chosen) -> str:
         return listing.check_only(self._source, value)
 

@@ -9,7 +9,9 @@ import numpy as np
 import xarray as xr
 
 from seqscope.errors import DataError
-from seqscope.explorer.source import Recorded, Source, one_state, plain
+from seqscope.explorer.any_source import Source
+from seqscope.explorer.shown import one_state, plain
+from seqscope.explorer.source import Recorded
 from seqscope.labelled import DIRECTION
 from seqscope.units.blocks import RECURRENT, as_floats, take_in
 
@@ -75,9 +77,9 @@ def projected(source: Source, layer: str, state: str) -> Projected:
     return source.once(("projected", layer, state), lambda: _projected(source, layer, state))  # type: ignore[no-any-return]
 
 
-def drawn(source: Source, layer: str) -> np.ndarray:
+def drawn(source: Source, n_units: int) -> np.ndarray:
     """The samples that are drawn, by position: all, or a seeded choice where they are too many."""
-    most = most_points(len(source.layer(layer).units))
+    most = most_points(n_units)
     if len(source) <= most:
         return np.arange(len(source))
     return np.sort(np.random.default_rng(0).choice(len(source), most, replace=False))
@@ -96,8 +98,8 @@ def pooling(source: Source, layer: str, state: str) -> str:
 
 
 def _projected(source: Source, layer: str, state: str) -> Projected:
-    rows, pooled = drawn(source, layer), pooling(source, layer, state)
-    n_units = len(source.layer(layer).units)
+    n_units = len(source.layer(layer).units_of(state))
+    rows, pooled = drawn(source, n_units), pooling(source, layer, state)
     states, means = np.full((len(rows), n_units), np.nan), np.full((len(rows), n_units), np.nan, np.float32)
     for places, block in _blocks(source, layer, state, rows):
         means[places] = _pooled(block, MEAN)
@@ -123,7 +125,7 @@ def _components(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _blocks(source: Source, layer: str, state: str, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Which of the rows, and their values (sample, time, unit), NaN after the end of each."""
-    size = max(1, int(source.lengths.max())) * len(source.layer(layer).units)
+    size = max(1, int(source.lengths.max())) * len(source.layer(layer).units_of(state))
     if isinstance(source, Recorded) or len(source) * size <= _LIVE_VALUES:
         taken = take_in(source.whole(layer, state))
         for part in taken.rows():
@@ -156,4 +158,4 @@ def _pooled(block: np.ndarray, how: str) -> np.ndarray:
     else:
         found = np.where(known[:, :, np.newaxis], block, 0).sum(axis=1, dtype=float) / np.maximum(counts, 1)[:, np.newaxis]
     found[counts == 0] = np.nan
-    return found
+    return np.asarray(found)

@@ -13,6 +13,8 @@ from seqscope.errors import SeqscopeError
 
 ORDERS = ("cluster", "peak", "selectivity", "name")
 THEMES = ("light", "dark")
+# What a cell of a heatmap shows that stands for many values: the one farthest from zero, or their mean.
+CELLS = ("extreme", "mean")
 # Each method's attribution as a share of its own largest value, or as it is.
 SIZES = ("own", "raw")
 # The longest text that an address may give for one field.
@@ -33,6 +35,8 @@ class Chosen:
         A layer's name; of a recurrent one a state ("c", "h.backward"), "" for what it puts out.
     order : str
         How units are sorted: one of `ORDERS`.
+    cells : str
+        What a cell of a heatmap shows that stands for many values: one of `CELLS`.
     start, stop : int
         The stretch that is brushed, in steps of the layer, the stop left out; 0 and 0: none.
     threshold : float
@@ -52,7 +56,7 @@ class Chosen:
     only, group, sort : str
         "wrong": only mistakes are listed; the class whose samples are; the column that sorts them, "-score" from the highest down.
     among : str
-        The samples that were put round on the map, "0-4.7.9-12"; "": all. In the address where it is short enough.
+        The samples that are selected on the map, "0-4.7.9-12"; "": all. In the address where it is short enough.
     theme : str
         One of `THEMES`.
     """
@@ -63,6 +67,7 @@ class Chosen:
     state: str = ""
     unit: int = 0
     order: str = "cluster"
+    cells: str = "extreme"
     start: int = 0
     stop: int = 0
     threshold: float = 0.3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import secrets
 import socket
 import sys
@@ -15,9 +16,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import panel as pn
+from bokeh.core.validation import silence
+from bokeh.core.validation.warnings import EMPTY_LAYOUT
 from bokeh.server.server import BaseServer
 from panel.io.application import build_applications
 from panel.io.resources import DIST_DIR
@@ -28,6 +30,7 @@ from tornado.web import StaticFileHandler
 
 from seqscope.errors import DataError, SeqscopeError
 from seqscope.explorer.guard import Doors, Guarded
+from seqscope.explorer.page import page_of
 from seqscope.explorer.source import Source
 
 _LOG = logging.getLogger(__name__)
@@ -118,6 +121,11 @@ class Served:
         )
 
     @property
+    def is_open(self) -> bool:
+        """Whether other machines can open it, with its address."""
+        return bool(self._prefix)
+
+    @property
     def is_running(self) -> bool:
         """Whether it is still served."""
         return self._thread.is_alive()
@@ -146,8 +154,9 @@ class Served:
             self.stop()
 
     def show(self) -> None:
-        """Open it in the person's browser."""
-        webbrowser.open(self.url)
+        """Open it in the person's browser, where there is a screen: without one a browser may be one of the terminal, and would take it."""
+        if sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")):
+            webbrowser.open(self.url)
 
     def __enter__(self) -> Served:
         return self
@@ -182,7 +191,7 @@ def _page_or_sentence(source: Source, make: Making) -> pn.Template:
 
 def _sentence(text: str) -> pn.Template:
     page = pn.Template(
-        '{% extends base %}{% block title %}seqscope{% endblock %}{% block contents %}<p class="sq-failed">{{ sentence | e }}</p>{% endblock %}'
+        '{% extends base %}{% block title %}seqscope{% endblock %}{% block contents %}<p role="alert">{{ sentence | e }}</p>{% endblock %}'
     )
     page.add_variable("sentence", text)
     return page
@@ -223,15 +232,14 @@ def serve(source: Source, *, host: str | None = None, port: int | None = None, m
     DataError
         The host is not one of this machine's, or no port is free.
     """
-    if make is None:
-        from seqscope.explorer.page import page_of as make
+    silence(EMPTY_LAYOUT, True)  # a view that was not looked at yet is none
     wanted = PORT if port is None else port
     listened = host or HOST
     sockets = _bound(listened, wanted)
     taken = sockets[0].getsockname()[1]
     notes = [f"Port {wanted} is in use: taken {taken}."] if wanted and taken != wanted else []
-    served = Served(source, listened, sockets, make, tuple(notes))
-    if served._prefix:
+    served = Served(source, listened, sockets, make or page_of, tuple(notes))
+    if served.is_open:
         served.notes += (f"Whoever has the address {served.url} can look at the data: it leads here from other machines, unencrypted.",)
     return served
 

@@ -25,12 +25,23 @@ def table_of(result: xr.DataArray | xr.Dataset | xr.DataTree) -> pd.DataFrame:
     UnsupportedError
         It is of several layers.
     """
+    one = check_is_one(result)
+    if isinstance(one, xr.Dataset):
+        return _wide(one)
+    name = str(one.name)
+    return one.to_dataframe(name=name).dropna(subset=name).reset_index()
+
+
+def check_is_one(result: xr.DataArray | xr.Dataset | xr.DataTree) -> xr.DataArray | xr.Dataset:
+    """Refuse several layers, which no table holds.
+
+    Raises
+    ------
+    UnsupportedError
+    """
     if isinstance(result, xr.DataTree):
         raise UnsupportedError("A table holds one layer: name it with --layer, or write .nc, .zarr, .npz or .mat.")
-    if isinstance(result, xr.Dataset):
-        return _wide(result)
-    name = str(result.name)
-    return result.to_dataframe(name=name).dropna(subset=name).reset_index()
+    return result
 
 
 def write_csv(result: xr.DataArray | xr.Dataset | xr.DataTree, place: Path | TextIO) -> None:

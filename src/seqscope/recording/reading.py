@@ -369,6 +369,11 @@ class Recording:
                 )
         return wrong
 
+    def damage_of(self, sample: int) -> list[str]:
+        """What is missing, or has another size, of the files that hold a sample; nothing is read for it, as `verify` does."""
+        there = [entry for entry in self._entries() if entry.rows[0] <= sample < entry.rows[1]]
+        return [what for entry in there for what in Ledger(self._store).damage(entry, thorough=False)]
+
     def _lost_entries(self) -> list[str]:
         """The units of work of a finished recording that the ledger does not know of any more."""
         expected = range(-(-len(self) // self.settings["shard"])) if self.is_complete else range(0)

@@ -38,6 +38,8 @@ _AS_GIVEN = JSCode("(a, b, first, second, column, way) => (first.getData()._inde
 # In which directions a column is sorted, in words.
 _UP, _DOWN = "ascending", "descending"
 _LONGEST_SEARCH = 200
+# Milliseconds without a new letter after which a search begins.
+_PAUSE = 250
 _ROW, _HEAD = 25, 30
 _STYLE = """
 :host .tabulator { background: var(--sq-ground); border: 1px solid var(--sq-line); font-size: 12px; color: var(--sq-text); }
@@ -81,12 +83,13 @@ class Samples(View):
         super().__init__(stage)
         self._found = Found(np.zeros(0, int), None)
         self._drawn: Chosen | None = None
-        self._page = 0
+        self._page = self._letters = 0
         self._is_filling = False
 
     # Its models
 
     def build(self) -> Viewable:
+        """The filters, the rows and what leafs through them."""
         wide: dict[str, Any] = {"sizing_mode": "stretch_width", "margin": (0, 0, 4, 0)}
         self._said = pn.pane.HTML("", css_classes=["sq-line"], **wide)
         self._rows = self._table()
@@ -126,7 +129,7 @@ class Samples(View):
         self._search = pn.widgets.TextInput(
             label="Search", placeholder=self._searched(), max_length=_LONGEST_SEARCH, sizing_mode="stretch_width", margin=(0, 0, 4, 0)
         )
-        self._search.param.watch(lambda event: self._choose(search=event.new.strip()), "value_input")
+        self._search.param.watch(lambda event: self._typed(), "value_input")
         known = listing.groups(self.source)
         word = "Label" if listing.group_column(self.source) == LABEL else "Predicted"
         self._group = pn.widgets.Select(
@@ -135,10 +138,12 @@ class Samples(View):
         self._group.param.watch(lambda event: self._choose(group=event.new), "value")
         self._sort = pn.widgets.Select(label="Sorted by", options=self._sorts(), width=142, **small)
         self._sort.param.watch(lambda event: self._choose(sort=event.new), "value")
-        self._only = pn.widgets.Checkbox(label="Mistakes", width=80, align="end", margin=(0, 0, 10, 0), visible=self.source.is_classified)
-        self._only.param.watch(lambda event: self._choose(only=WRONG if event.new else ""), "value")
+        self._only = pn.widgets.CheckBoxGroup(
+            options={"Mistakes": WRONG}, width=84, align="end", margin=(0, 0, 8, 0), visible=self.source.is_classified
+        )
+        self._only.param.watch(lambda event: self._choose(only=event.new[0] if event.new else ""), "value")
         self._clear = pn.widgets.Button(
-            label="Leave the choice on the map", visible=False, height=26, margin=(0, 0, 6, 0), css_classes=["sq-clear"]
+            label="Show more than those of the map", visible=False, height=26, margin=(0, 0, 6, 0), css_classes=["sq-clear"]
         )
         self._clear.on_click(lambda event: self._choose(among=""))
         row = pn.Row(self._group, self._sort, self._only, margin=0, sizing_mode="stretch_width")
@@ -168,6 +173,19 @@ class Samples(View):
         if not self._is_filling:
             self.selection.choose(**changes)
 
+    def _typed(self) -> None:
+        """A letter of the search: it begins when no other follows."""
+        self._letters += 1
+        letters, document = self._letters, pn.state.curdoc
+        if document is None or document.session_context is None:
+            self._search_for(letters)
+        else:
+            document.add_timeout_callback(lambda: self._search_for(letters), _PAUSE)
+
+    def _search_for(self, letters: int) -> None:
+        if letters == self._letters:
+            self._choose(search=(self._search.value_input or "").strip())
+
     def _clicked(self, event: Any) -> None:
         rows = self._in_sight()
         if 0 <= event.row < len(rows):
@@ -190,30 +208,36 @@ class Samples(View):
         return listing.positions(self.source, self.selection.chosen)
 
     def find(self, chosen: Chosen) -> Found:
+        """The samples in their order; nothing but numbers is looked at."""
         order = listing.positions(self.source, chosen)
         place = np.flatnonzero(order == chosen.sample)
         return Found(order, int(place[0]) if len(place) else None)
 
     def show(self, found: Found, chosen: Chosen) -> None:
+        """Bring the chosen sample into sight, or the first page where the list is another."""
         self._found = found
-        if self._drawn is None or self._drawn.sample != chosen.sample:  # it is brought into sight
+        before, self._drawn = self._drawn, chosen
+        if before is None or before.sample != chosen.sample:  # it is brought into sight
             self._page = 0 if found.place is None else found.place // ROWS
-        elif any(getattr(self._drawn, name) != getattr(chosen, name) for name in listing.FIELDS):
+        elif any(getattr(before, name) != getattr(chosen, name) for name in listing.FIELDS):
             self._page = 0
-        self._drawn = chosen
         self._is_filling = True
         try:
+            if before is None or before.search != chosen.search:
+                self._fill_search(chosen)
             self._fill_filters(chosen)
             self._fill()
         finally:
             self._is_filling = False
         self._said.object = _in_sentence(self._summary(found, chosen))
 
-    def _fill_filters(self, chosen: Chosen) -> None:
+    def _fill_search(self, chosen: Chosen) -> None:
         if (self._search.value_input or "").strip() != chosen.search:  # what is being typed is left alone
             self._search.param.update(value=chosen.search, value_input=chosen.search)
+
+    def _fill_filters(self, chosen: Chosen) -> None:
         self._group.param.update(options=self._group.options | ({chosen.group: chosen.group} if chosen.group else {}), value=chosen.group)
-        self._sort.value, self._only.value = chosen.sort, chosen.only == WRONG
+        self._sort.value, self._only.value = chosen.sort, [chosen.only] if chosen.only else []
         self._clear.visible = bool(chosen.among)
         sorters = [{"field": chosen.sort.removeprefix("-"), "dir": "desc" if chosen.sort.startswith("-") else "asc"}] if chosen.sort else []
         if sorters != [{"field": one["field"], "dir": one["dir"]} for one in self._rows.sorters]:
@@ -258,7 +282,7 @@ class Samples(View):
             said[0] += f", {wrong:,} {'mistake' if wrong == 1 else 'mistakes'}"
         said[0] += "."
         if chosen.among and len(chosen.among) > _LONGEST_SEARCH:
-            said.append("Those put round on the map are too many for the address: it leaves them out.")
+            said.append("Those selected on the map are too many for the address: it leaves them out.")
         if found.place is None:
             said.append(f"The chosen one, {listing.said(self.source.sample_ids[chosen.sample])}, is not among them.")
         return said
@@ -266,12 +290,15 @@ class Samples(View):
     # What makes the same
 
     def code(self, found: Found, chosen: Chosen) -> str:
+        """The table in Python."""
         return code_of(self.source, chosen)
 
     def table(self, found: Found, chosen: Chosen) -> pd.DataFrame:
+        """All rows that are listed, in their order."""
         return self.source.samples.iloc[found.order]
 
     def figure(self, found: Found, chosen: Chosen) -> Figure:
+        """What the listed samples are taken for."""
         return draw(self.source, found.order, self.source.name)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from seqscope.explorer import listing, ranges
+from seqscope.explorer.any_source import Source
 from seqscope.explorer.listing import PREDICTION, SCORE, WRONG
 from seqscope.explorer.selection import Chosen
-from seqscope.explorer.source import Recorded, Source
+from seqscope.explorer.source import Recorded
 from seqscope.labelled import LABEL, OUTPUT_TIME, SAMPLE
 
 # Stretches of positions, chosen on the map, that still make a line of Python.
@@ -55,9 +56,9 @@ def _among(source: Source, among: str) -> list[str]:
     parts = [part.partition("-") for part in among.split(".")]
     if len(parts) > _MOST_STRETCHES:
         number = len(ranges.read(among, len(source)))
-        return [f"# of these the {number:,} samples that were put round on the map; the CSV file has them"]
+        return [f"# of these the {number:,} samples that are selected on the map; the CSV file has them"]
     stretches = ", ".join(f"{start}:{int(stop or start) + 1}" for start, _, stop in parts)
-    return [f"table = table.iloc[np.r_[{stretches}]]  # put round on the map, with import numpy as np"]
+    return [f"table = table.iloc[np.r_[{stretches}]]  # selected on the map, with import numpy as np"]
 
 
 def _sorted(source: Source, chosen: Chosen) -> list[str]:

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from seqscope.errors import DataError
 from seqscope.explorer import listing
+from seqscope.explorer.any_source import Source
 from seqscope.explorer.listing import PREDICTION, SCORE
-from seqscope.explorer.source import Source
 from seqscope.labelled import LABEL
 from seqscope.plot import style
 

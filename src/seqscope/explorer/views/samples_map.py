@@ -1,7 +1,8 @@
-"""All samples as points, near each other where the model is in like states: clicked, or put round to list some alone."""
+"""All samples as points, near each other where the model is in like states: clicked, or selected by a lasso to list some alone."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import panel as pn
+from bokeh.core.property.descriptors import UnsetValueError
 from bokeh.events import SelectionGeometry, Tap
 from bokeh.models import (
     BasicTicker,
@@ -28,15 +30,16 @@ from matplotlib.figure import Figure
 from matplotlib.path import Path
 from panel.viewable import Viewable
 
+from seqscope.errors import DataError
 from seqscope.explorer import listing, ranges
+from seqscope.explorer.any_source import Source
 from seqscope.explorer.colours import SIGNS, Coloured, available, coloured, colouring
 from seqscope.explorer.listing import PREDICTION, SCORE, WRONG
 from seqscope.explorer.projected import LAST, Projected, projected
 from seqscope.explorer.selection import Chosen
-from seqscope.explorer.source import Source
 from seqscope.explorer.theme import scale
 from seqscope.explorer.views.samples_map_code import code_of
-from seqscope.explorer.views.samples_map_figure import draw
+from seqscope.explorer.views.samples_map_figure import axis_label, draw
 from seqscope.explorer.views.view import Stage, View
 from seqscope.labelled import LABEL, SAMPLE, STATE_NAMES, UNIT
 
@@ -50,7 +53,7 @@ _WORDS = {LABEL: "label", PREDICTION: "predicted class", WRONG: "mistakes", SCOR
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The points, how they look, where the chosen sample lies, and which of the points were put round."""
+    """The points, how they look, where the chosen sample lies, and which of the points are selected."""
 
     projected: Projected
     looks: Coloured
@@ -80,7 +83,9 @@ class SamplesMap(View):
 
     def build(self) -> Viewable:
         """The plot, its legend and what it is coloured by."""
-        self._points = ColumnDataSource({name: [] for name in ("x", "y", "color", "marker", "text", "size", "id", "label", "prediction")})
+        self._points = ColumnDataSource(
+            {name: [] for name in ("x", "y", "color", "edge", "marker", "text", "size", "id", "label", "prediction")}
+        )
         self._mark = ColumnDataSource({"x": [], "y": []})
         self.plot = self._plot()
         self._colour = pn.widgets.Select(
@@ -104,6 +109,7 @@ class SamplesMap(View):
             tools=[lasso, box, pan, wheel, ResetTool()],
             toolbar_location="above",
             output_backend="webgl" if len(self.source) > _MANY else "canvas",
+            name="map",
         )
         plot.toolbar.active_drag, plot.toolbar.active_scroll, plot.toolbar.logo = lasso, wheel, None
         marks = plot.scatter(
@@ -112,7 +118,7 @@ class SamplesMap(View):
             marker="marker",
             size="size",
             fill_color="color",
-            line_color="color",
+            line_color="edge",
             fill_alpha=0.65,
             line_alpha=0.9,
             nonselection_fill_alpha=0.08,
@@ -143,7 +149,7 @@ class SamplesMap(View):
         for axis in plot.axis:
             axis.axis_label_text_font_size = "11px"
         plot.on_event(Tap, self._tapped)
-        plot.on_event(SelectionGeometry, self._put_round)
+        plot.on_event(SelectionGeometry, self._selected)
         return self.look.dress(plot)
 
     # What a person does
@@ -156,7 +162,7 @@ class SamplesMap(View):
         """A click: on the nearest point, if it is near."""
         if self._found is None or event.x is None:
             return
-        wide, high = (max(1, getattr(self.plot, name) or _HEIGHT) for name in ("inner_width", "inner_height"))
+        wide, high = (_pixels(self.plot, name) for name in ("inner_width", "inner_height"))
         per_pixel = np.array(
             [(self.plot.x_range.end - self.plot.x_range.start) / wide, (self.plot.y_range.end - self.plot.y_range.start) / high]
         )
@@ -165,8 +171,8 @@ class SamplesMap(View):
         if away[nearest] <= _NEAR:
             self._choose(sample=int(self._found.projected.rows[nearest]))
 
-    def _put_round(self, event: Any) -> None:
-        """A lasso or a box that is finished: what is in it is listed alone."""
+    def _selected(self, event: Any) -> None:
+        """A lasso or a box that is finished: the table lists what is in it."""
         if self._found is None or not event.final or event.geometry.get("type") not in ("poly", "rect"):
             return
         inside = within(self._found.projected.points, event.geometry)
@@ -186,13 +192,25 @@ class SamplesMap(View):
         found = projected(self.source, chosen.layer, chosen.state)
         by = colouring(self.source, chosen.colour)
         if by == UNIT:
-            values = found.means[:, chosen.unit].astype(float)
-            title = f"Mean of {style_of(chosen)}, unit {self.source.layer(chosen.layer).units[chosen.unit]}"
+            values, title = found.means[:, chosen.unit].astype(float), f"Mean of {style_of(chosen)}, unit {self._unit(chosen)}"
         else:
             values, title = self.source.samples[by].to_numpy()[found.rows], _WORDS[by].capitalize()
         inside = np.isin(found.rows, ranges.read(chosen.among, len(self.source)))
         point = found.point_of(self.source, chosen.layer, chosen.state, chosen.sample)
         return Found(found, coloured(by, values, self.look, title), point, inside)
+
+    def _unit(self, chosen: Chosen) -> Hashable:
+        """The label of the chosen unit.
+
+        Raises
+        ------
+        DataError
+            The state has fewer units than its layer.
+        """
+        units = self.source.layer(chosen.layer).units_of(chosen.state)
+        if chosen.unit >= len(units):
+            raise DataError(f"There is no unit {chosen.unit} in {style_of(chosen)}: the positions go from 0 to {len(units) - 1}.")
+        return units[chosen.unit]
 
     def show(self, found: Found, chosen: Chosen) -> None:
         """Move, colour and mark the points."""
@@ -203,7 +221,7 @@ class SamplesMap(View):
         self._mark_inside(found)
         if self._of is not found.projected:
             self._of = found.projected
-            self._frame(found, chosen)
+            self._frame(found)
         self._is_filling = True
         try:
             self._colour.value = colouring(self.source, chosen.colour)
@@ -225,6 +243,7 @@ class SamplesMap(View):
             "x": found.projected.points[:, 0],
             "y": found.projected.points[:, 1],
             "color": looks.color,
+            "edge": looks.color if looks.values is None else [self.look.soft] * len(rows),
             "marker": looks.marker,
             "text": looks.text,
             "size": size,
@@ -239,14 +258,14 @@ class SamplesMap(View):
     def _mark_inside(self, found: Found) -> None:
         self._points.selected.indices = np.flatnonzero(found.inside).tolist()
 
-    def _frame(self, found: Found, chosen: Chosen) -> None:
+    def _frame(self, found: Found) -> None:
         """Bring all points into sight, and name the axes."""
-        points, shares = found.projected.points, found.projected.shares
+        points = found.projected.points
         for number, (span, axis) in enumerate(((self.plot.x_range, self.plot.xaxis), (self.plot.y_range, self.plot.yaxis))):
             low, high = float(points[:, number].min()), float(points[:, number].max())
             room = 0.06 * (high - low) or 1.0
             span.update(start=low - room, end=high + room, reset_start=low - room, reset_end=high + room)
-            axis.axis_label = f"Component {number} ({shares[number]:.0%} of the variance)".replace("%", " %")
+            axis.axis_label = axis_label(found.projected, number)
 
     def _sentences(self, found: Found, chosen: Chosen) -> list[str]:
         made = found.projected
@@ -257,7 +276,7 @@ class SamplesMap(View):
         elif len(made.rows) < made.number:
             said.append(f"{made.number - len(made.rows):,} have no states yet.")
         if chosen.among:
-            said.append(f"{int(found.inside.sum()):,} are put round: the table lists these.")
+            said.append(f"{int(found.inside.sum()):,} are selected: the table lists these.")
         return said
 
     # What makes the same
@@ -269,13 +288,22 @@ class SamplesMap(View):
     def table(self, found: Found, chosen: Chosen) -> pd.DataFrame:
         """A row for each point."""
         points = pd.DataFrame(found.projected.points, columns=["component_0", "component_1"])
-        unit = pd.DataFrame({f"mean_of_unit_{self.source.layer(chosen.layer).units[chosen.unit]}": found.projected.means[:, chosen.unit]})
-        return pd.concat([self.source.samples.iloc[found.projected.rows].reset_index(drop=True), points, unit], axis=1)
+        if colouring(self.source, chosen.colour) == UNIT:
+            points[f"mean_of_unit_{self._unit(chosen)}"] = found.projected.means[:, chosen.unit]
+        return pd.concat([self.source.samples.iloc[found.projected.rows].reset_index(drop=True), points], axis=1)
 
     def figure(self, found: Found, chosen: Chosen) -> Figure:
         """The map on paper."""
         looks = coloured_on_paper(self.source, found, chosen)
         return draw(found.projected, looks, found.chosen, title=f"{self.source.name}, {style_of(chosen)}")
+
+
+def _pixels(plot: Any, name: str) -> int:
+    """A size that the browser tells; about what it is before it does."""
+    try:
+        return max(1, getattr(plot, name))
+    except UnsetValueError:
+        return _HEIGHT
 
 
 def coloured_on_paper(source: Source, found: Found, chosen: Chosen) -> Coloured:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from seqscope.explorer.any_source import Source
 from seqscope.explorer.projected import LAST, most_points
 from seqscope.explorer.selection import Chosen
-from seqscope.explorer.source import Recorded, Source
+from seqscope.explorer.source import Recorded
 from seqscope.labelled import STEP, TIME
 
 
@@ -13,7 +14,7 @@ def code_of(source: Source, chosen: Chosen, pooled: str) -> str:
     lines = []
     values, length = source.code(chosen.layer, chosen.state, None), 'values["length"]'
     clock = STEP if STEP in source.values(chosen.layer, chosen.state, 0).dims else TIME
-    most = most_points(len(source.layer(chosen.layer).units))
+    most = most_points(len(source.layer(chosen.layer).units_of(chosen.state)))
     if len(source) > most:
         lines += ["import numpy as np", f"rows = np.sort(np.random.default_rng(0).choice({len(source)}, {most}, replace=False))"]
         values = f"{values}.isel(sample=rows)" if isinstance(source, Recorded) else values.replace("(X,", "(X[rows],")

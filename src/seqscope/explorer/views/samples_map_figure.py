@@ -12,6 +12,9 @@ from seqscope.explorer.projected import Projected
 from seqscope.explorer.theme import LIGHT
 from seqscope.plot import style
 
+# From so many points on they are one picture inside the drawing, which would be slow to open otherwise.
+_MANY = 3000
+
 
 def draw(made: Projected, looks: Coloured, chosen: np.ndarray, *, title: str) -> Figure:
     """A scatter with its legend or its scale, the chosen sample in a ring."""
@@ -20,17 +23,11 @@ def draw(made: Projected, looks: Coloured, chosen: np.ndarray, *, title: str) ->
     colors, markers = np.array(looks.color, object), np.array(looks.marker, object)
     for marker in dict.fromkeys(looks.marker):
         of = markers == marker
-        ax.scatter(
-            *made.points[of].T,
-            c=list(colors[of]),
-            marker=MARKERS[marker],
-            s=22,
-            alpha=0.75,
-            linewidths=1.2 if marker == "x" else 0.0,
-            rasterized=len(markers) > 3000,
-        )
+        width = 1.2 if marker == "x" else 0.0
+        x, y = made.points[of].T
+        ax.scatter(x, y, c=list(colors[of]), marker=MARKERS[marker], s=22, alpha=0.75, linewidths=width, rasterized=len(markers) > _MANY)
     if np.isfinite(chosen).all():
-        ax.scatter(*chosen[:, np.newaxis], s=150, facecolors="none", edgecolors=LIGHT.mark, linewidths=2, zorder=3)
+        ax.scatter(chosen[:1], chosen[1:], s=150, facecolors="none", edgecolors=LIGHT.mark, linewidths=2, zorder=3)
     if looks.values is not None:
         cmap, norm = style.color_scale(*looks.limits)
         figure.colorbar(ScalarMappable(norm, cmap), ax=ax, label=looks.title)
@@ -40,7 +37,11 @@ def draw(made: Projected, looks: Coloured, chosen: np.ndarray, *, title: str) ->
             for entry in looks.legend
         ]
         figure.legend(handles=handles, title=looks.title, loc="outside right upper", frameon=False, fontsize="small")
-    for number, name in enumerate((ax.set_xlabel, ax.set_ylabel)):
-        name(f"Component {number} ({made.shares[number]:.0%} of the variance)".replace("%", " %"))
+    ax.set(xlabel=axis_label(made, 0), ylabel=axis_label(made, 1))
     ax.set_title(f"{title}: {len(made.rows):,} samples")
     return figure
+
+
+def axis_label(made: Projected, number: int) -> str:
+    """What a component is called, with its share of the variance."""
+    return f"Component {number} ({made.shares[number]:.0%} of the variance)".replace("%", " %")

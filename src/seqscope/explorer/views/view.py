@@ -66,6 +66,10 @@ class View(ABC):
         """Why there is no such view of a source, in a sentence; "" where there is one."""
         return ""
 
+    def is_slow_for(self, chosen: Chosen) -> bool:
+        """Whether finding this may take longer than a person waits."""
+        return self.is_slow
+
     @abstractmethod
     def build(self) -> Viewable:
         """The models, still empty."""
