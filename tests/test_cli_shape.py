@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -143,7 +144,7 @@ def test_the_ending_chooses_the_form(typed, folder, command):
     assert all(Path(name).read_bytes().startswith(begin) for name, begin in beginnings.items() if name in new_files(folder))
 
 
-@pytest.mark.parametrize("command", sorted(set(GIVING) - {"text"}))  # a page of coloured text holds the text alone
+@pytest.mark.parametrize("command", sorted(set(GIVING) - {"text", "units"}))  # a text holds itself alone; units: test_cli_units
 def test_the_python_on_a_page_makes_what_it_shows(typed, folder, command, monkeypatch):
     assert typed(command, *GIVING[command], "-o", "p.html", "-o", "r.nc")[0] == 0
     monkeypatch.syspath_prepend(str(folder))
@@ -380,7 +381,7 @@ def test_record_tells_machines_and_takes_o(typed):
     assert told["settings"] == recording.settings
 
 
-@pytest.mark.parametrize("command", ["units mine:Net x.npz", "stream mine:Net big.npy"])
+@pytest.mark.parametrize("command", ["layers mine:Net", "stream mine:Net big.npy"])
 def test_a_reader_that_goes_ends_it_without_a_word(folder, command):
     np.save(folder / "big.npy", np.zeros((2, 2000, 3), np.float32))
     read, write = os.pipe()
@@ -439,3 +440,25 @@ def test_a_shell_is_told_and_nothing_slow_is_loaded_for_it(folder):
     )
     assert done.stdout.split() == expected
     assert done.stderr.strip() == "[]"
+
+
+def test_several_layers_for_what_holds_one_are_refused_before_the_work(typed, folder, monkeypatch):
+    seen = []
+    verb = sq.Scope.activations
+    monkeypatch.setattr(sq.Scope, "activations", lambda scope, X, *rest, **options: seen.append(len(X)) or verb(scope, X, *rest, **options))
+    for options in (("--plot", "a.png"), ("-o", "a.html"), ("-o", "a.csv"), ("-o", "-")):
+        code, shown, said = typed("activations", "mine:Net", "x.npz", "-o", "a.nc", *options)
+        assert (code, shown) == (1, "")
+        assert "one layer" in said
+    assert seen == [1] * 4
+    assert not new_files(folder)
+
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+PLAIN = "\n".join(block for kind, block in re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE) if not kind)
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"^(?:.*\| )?(seqscope \w[^|\n]*)", PLAIN, re.MULTILINE))))
+def test_the_commands_of_the_readme_can_be_typed(line):
+    _, name, *arguments = shlex.split(line)
+    get_command(app).commands[name].make_context(name, arguments)  # what can't be understood is an error

@@ -132,3 +132,17 @@ def test_a_package_that_lacks_one_of_its_own_needs_says_so_itself(tmp_path, monk
     assert not isinstance(caught.value, SeqscopeError)
     assert caught.value.name == "its_own_missing_need"
     assert "half_installed" not in sys.modules
+
+
+def test_warnings_are_heard_in_the_thread_that_asks_alone():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from seqscope.errors import hearing, warn
+
+    with hearing() as heard, ThreadPoolExecutor(1) as other:
+        warn("Here.")
+        with pytest.warns(UserWarning, match="There"):
+            other.submit(warn, "There.").result()
+    assert heard == ["Here."]
+    with pytest.warns(UserWarning, match="After"):
+        warn("After.")

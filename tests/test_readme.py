@@ -28,8 +28,10 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     story_files.write_network(tmp_path / "vowels.onnx")
     story_files.write_data(tmp_path / "vowels.mat")
+    monkeypatch.setattr("seqscope.explorer._is_interactive", lambda: True)  # the page is not waited for
+    monkeypatch.setattr("webbrowser.open", lambda url: None)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 10
+    assert len(blocks) == 11
     names = {"model": TakesLengths()}
     for block in blocks:
         exec(block, names)
@@ -52,6 +54,8 @@ def test_every_python_block_of_the_readme_runs(capsys, tmp_path, monkeypatch):
     assert names["paths"].sizes == {"sample": 370, "time": 29, "component": 2}
     assert names["lost"].sizes == {"unit": 10}
     assert names["recording"].is_complete
+    assert names["page"].is_running
+    names["page"].stop()
     assert names["one_unit"].equals(names["everything"].sel(unit=17))
     assert names["of_cells"]["mean"].sizes == {"unit": 100}
     assert names["evidence"]["map"].sizes == {"sample": 20, "time": 300}

@@ -23,6 +23,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import ModuleType
 
 
@@ -97,12 +98,36 @@ def about_layer(name: str) -> Iterator[None]:
         raise LayerError(f"{subject} {error.message}.") from error
 
 
+_HEARD: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
 def warn(message: str) -> None:
     """Warn the person at the line of their own from which seqscope was called, however deep the cause lies."""
     frame, depth = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "seqscope":
         frame, depth = frame.f_back, depth + 1
-    warnings.warn(message, stacklevel=depth)
+    heard = _HEARD.get()
+    if heard is None:
+        warnings.warn(message, stacklevel=depth)
+    else:
+        heard.append(message)
+
+
+@contextmanager
+def hearing() -> Iterator[list[str]]:
+    """Hand over what this thread would warn of meanwhile, for who shows it in another place.
+
+    >>> with hearing() as heard:
+    ...     warn("Mind the gap.")
+    >>> heard
+    ['Mind the gap.']
+    """
+    heard: list[str] = []
+    token = _HEARD.set(heard)
+    try:
+        yield heard
+    finally:
+        _HEARD.reset(token)
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> str:

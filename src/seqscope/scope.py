@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import xarray as xr
@@ -901,6 +902,81 @@ class Scope:
             more = (batch_size, shard, resume, overwrite, on_error, storage_options, client, progress, recipe)
             asked = Recorded(layers, states, inputs, dtype, keep_bits, *more)
             return record(self._specimen, X, store, asked, self._outputs)
+
+    def report(
+        self,
+        X: Any,
+        path: str | os.PathLike[str],
+        *,
+        layers: str | Sequence[str] | None = None,
+        samples: int | Sequence[int] | None = None,
+        methods: Sequence[str] | None = None,
+        target: int | str | None = None,
+        seed: int = 0,
+        force: bool = False,
+        progress: bool | None = None,
+    ) -> Path:
+        """Write one page on the model and its data: layers, samples, states, attributions, mistakes, prototypes, units.
+
+        The page is a file of its own that asks nothing of any network, and can be sent in a mail. Each section shows the Python that makes
+        it; a part that a model can't have (ONNX has no derivatives, data may have no labels) says so in its place.
+
+        Parameters
+        ----------
+        X : Sequences, or anything that `Sequences` takes
+            Units are judged over the first 2,000 sequences.
+        path : path
+            Where to write; it ends in .html.
+        layers : str, or sequence of str, optional
+            The layers whose units are looked at, by name; default: the first recurrent one, else the last whose units have a value at
+            each step.
+        samples : int, or sequence of int, optional
+            Positions of the samples that are shown, the first of them in pictures; default: a typical one, the one that the model is least
+            sure of, and the mistake that it is surest of.
+        methods : (str, str), optional
+            The methods of attribution that are compared; default: integrated gradients and occlusion, as far as the model has derivatives.
+        target : int or str, optional
+            What is explained, as in `attribute`; default: what is predicted.
+        seed : int
+        force : bool
+            Whether to write over a file that exists.
+        progress : bool, optional
+            Whether to show a bar; default: where standard error is a terminal and the work is long.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        UnsupportedError
+            The file's name does not end in .html.
+        OutputExistsError
+            The file exists, and force was not said.
+        SampleError, LayerError, DataError, ModelError
+            There is no such sample, layer or method, or the model does not run on the data.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import torch
+        >>> import seqscope as sq
+        >>> X, y, truth = sq.datasets.planted(6, length=30, n_channels=2)
+        >>> model = torch.nn.Sequential(torch.nn.Conv1d(2, 3, 5), torch.nn.AdaptiveAvgPool1d(1), torch.nn.Flatten(), torch.nn.Linear(3, 2))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     page = sq.Scope(model).report(X, f"{folder}/report.html").read_text()
+        >>> "What the decision rests on" in page
+        True
+        """
+        from seqscope.report.subject import Asked as OfReport
+        from seqscope.report.verb import report
+
+        with _verb(lambda: self._describe(f"report to {path!s:.80}", X)):
+            several = [layers] if isinstance(layers, str) else layers
+            shown = [samples] if isinstance(samples, int) else samples
+            asked = OfReport(several, shown, methods, target, seed)
+            return report(self, self._specimen.take_in(X)[0], Path(path), asked, force=force, progress=progress)
 
     def filters(self, layer: str, *, channels: Sequence[Hashable] | None = None) -> xr.DataArray:
         """The kernels of a convolution: what each filter weighs each channel with, step by step.

@@ -49,6 +49,7 @@ def test_sizes_are_ranked_where_one_has_no_sign(pair):
     found = agreement(pair[0], sizes)
     assert found.value == pytest.approx(by_hand(np.abs(pair[0].values), sizes.values))
     assert "since one of the two has no sign" in str(found)
+    assert not agreement(sizes, sizes).of_sizes
 
 
 def test_nothing_is_said_where_nothing_can_be_compared(pair):

@@ -8,17 +8,19 @@ import pytest
 import xarray as xr
 from bokeh.models import Range1d
 from playwright.sync_api import expect
+from torch import nn
 
 import seqscope as sq
 from seqscope.errors import DataError
 from seqscope.explorer import listing, ranges
 from seqscope.explorer.any_source import Source
 from seqscope.explorer.opening import source_of
-from seqscope.explorer.page import Checks
+from seqscope.explorer.page import Checks, Page
 from seqscope.explorer.selection import Chosen, Selection, read_query
 from seqscope.explorer.theme import LIGHT
 from seqscope.explorer.views.samples import ROWS, Samples
 from seqscope.explorer.views.view import Stage
+from tests.nets import Net, series
 
 
 class Given(Source):
@@ -310,6 +312,29 @@ def test_the_python_of_a_recording_gives_the_table(tmp_path):
     np.testing.assert_allclose(found["score"], shown["score"])
 
 
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_the_python_of_outputs_with_steps_takes_the_last_of_each_sample(n_outputs):
+    net = Net(lambda net, x: net.fc(net.lstm(x)[0]), lstm=nn.LSTM(3, 4, batch_first=True), fc=nn.Linear(4, n_outputs))
+    source = source_of(net, [series(1, length)[0] for length in (4, 7, 5)])
+    view = seen(source)
+    expected = [source.predictions().values[place, length - 1].max() for place, length in enumerate((4, 7, 5))]
+    np.testing.assert_allclose(run(source, view.code(view.find(Chosen()), Chosen()))["score"], expected)
+    np.testing.assert_allclose(view.table(view.find(Chosen()), Chosen())["score"], expected)
+
+
+def test_the_python_leaves_out_what_is_not_recorded_yet(vowels, monkeypatch):
+    predictions = vowels.predictions().copy()
+    predictions[3:5] = np.nan
+    source = Given(predictions.values, vowels.outputs, labels=vowels.labels)
+    view = seen(source)
+    given = {"scope": type("Fake", (), {"predict": lambda self, X: predictions})(), "X": None}
+    exec(view.code(view.find(Chosen()), Chosen()), given)
+    shown = view.table(view.find(Chosen()), Chosen())
+    assert given["table"]["prediction"].tolist() == [name for name in shown["prediction"] if name]
+    assert given["table"]["sample"].tolist() == [place for place in range(370) if place not in (3, 4)]
+    assert view._rows.value["score"].tolist()[3:5] == ["", ""]
+
+
 def test_the_python_holds_what_is_searched_as_text(vowels):
     evil = "'); import os; os.abort(); ('"
     view = seen(vowels, search=evil)
@@ -371,6 +396,21 @@ def test_a_search_filters_the_rows_and_stands_in_the_address(page, served, vowel
     expect(page.get_by_label("Search")).to_have_value("36")
 
 
+def test_arrows_go_from_a_sample_that_is_filtered_away_to_those_that_are_listed(vowels):
+    chosen = Chosen(layer="lstm", sample=2, only="wrong", sort="-score")
+    page = Page(vowels, Selection(chosen, Checks(vowels)), [])
+    page.template()
+    order = listed(vowels, only="wrong", sort="-score")
+    assert 2 not in order
+    page._pressed("sample+1:1")
+    assert page.selection.chosen.sample == order[0]
+    page._pressed("sample+1:2")
+    assert page.selection.chosen.sample == order[1]
+    page.selection.choose(sample=2)
+    page._pressed("sample-1:3")
+    assert page.selection.chosen.sample == order[-1]
+
+
 def test_a_click_on_a_row_chooses_and_arrows_go_on_in_the_order_of_the_table(page, served, vowels):
     order = listed(vowels, sort="score")
     opened(page, served(vowels))
@@ -387,6 +427,17 @@ def test_a_click_on_a_row_chooses_and_arrows_go_on_in_the_order_of_the_table(pag
         at(page, sample=order[place])
     expect(page.locator(".tabulator-row.tabulator-selected [tabulator-field=sample]")).to_have_text(str(order[ROWS]))
     expect(page.get_by_text("page 2 of 21")).to_be_visible()
+
+
+def test_rows_that_are_clicked_one_after_the_other_are_all_chosen(page, served, vowels):
+    """Panel runs a click without the document's lock while the selection that the click before made is still on its way."""
+    opened(page, served(vowels))
+    for place in range(1, 9):
+        column(page, "score").nth(place).dispatch_event("click")
+        page.wait_for_timeout(30)
+    at(page, sample=8)
+    expect(page.locator(".tabulator-row.tabulator-selected [tabulator-field=sample]")).to_have_text("8")
+    expect(page.get_by_label("Sample", exact=True)).to_have_value("8")
 
 
 def test_names_are_text_and_no_part_of_the_page(page, served):

@@ -158,6 +158,15 @@ def test_samples_that_are_not_recorded_yet_have_no_points(monkeypatch):
         projecting._projected(source, "lstm", "")
 
 
+def test_only_the_first_map_of_a_state_takes_long():
+    source = source_of(Net(lambda net, x: net.lstm(x)[0][:, -1], lstm=nn.LSTM(3, 2, batch_first=True)), series(5, 4))
+    view = SamplesMap(Stage(source, Selection(Chosen(layer="lstm"), Checks(source)), LIGHT, Range1d()))
+    assert view.is_slow_for(Chosen(layer="lstm"))
+    view.find(Chosen(layer="lstm"))
+    assert not view.is_slow_for(Chosen(layer="lstm", sample=3, colour="unit"))
+    assert view.is_slow_for(Chosen(layer="lstm", state="c"))
+
+
 def test_states_without_any_spread_are_points_too():
     source = source_of(Net(lambda net, x: net.lstm(x)[0][:, -1], lstm=nn.LSTM(3, 1, batch_first=True)), np.zeros((5, 4, 3)))
     found = projected(source, "lstm", "")
@@ -204,10 +213,15 @@ def test_classes_have_a_colour_and_a_shape_each_and_are_counted(vowels):
 
 
 def test_mistakes_differ_in_colour_and_shape(vowels):
-    data = seen(vowels, colour="wrong")._points.data
-    wrong = vowels.samples["wrong"].to_numpy()
-    assert {data["marker"][place] for place in np.flatnonzero(wrong)} == {"x"}
-    assert {data["marker"][place] for place in np.flatnonzero(~wrong)} == {"circle"}
+    view = seen(vowels, colour="wrong", among="0-99")
+    data, wrong = view._points.data, vowels.samples["wrong"].to_numpy()
+    said = pd.DataFrame({name: data[name] for name in ("marker", "color", "x")}, index=[int(name) for name in data["id"]]).sort_index()
+    assert set(said["marker"][wrong]) == {"x"}
+    assert set(said["marker"][~wrong]) == {"circle"}
+    assert said["color"].nunique() == 2
+    np.testing.assert_allclose(said["x"], view._found.projected.points[:, 0])
+    assert data["marker"][-wrong.sum() :] == ["x"] * wrong.sum()  # on top
+    assert sorted(int(data["id"][place]) for place in view._points.selected.indices) == list(range(100))
 
 
 def test_a_unit_colours_by_its_mean_over_time(vowels, by_hand):
@@ -398,5 +412,5 @@ def test_a_lasso_filters_the_table_and_a_button_shows_all_again(page, served, vo
     page.get_by_text("Samples", exact=True).first.click()
     expect(page.get_by_text(f"{len(inside)} of 370 samples")).to_be_visible()
     expect(page.locator(".tabulator-row [tabulator-field=sample]").first).to_have_text(str(inside[0]))
-    page.get_by_role("button", name="Show more than those of the map").click()
+    page.get_by_role("button", name="Clear the map's selection").click()
     expect(page.get_by_text("370 samples, ")).to_be_visible()

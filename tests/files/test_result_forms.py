@@ -155,6 +155,20 @@ def test_what_no_mat_file_can_hold_is_said_before_it_is_written(tmp_path):
 # All of them
 
 
+@pytest.mark.parametrize("name", [f"a{ending}" for ending in files.RESULTS])
+def test_names_of_several_kinds_are_written_as_text(scope, tmp_path, name):
+    mixed = sq.Sequences([x.values for x in X[:4]], labels=np.array([1, "a", 2.5, None], dtype=object))
+    files.write_result(scope.activations(mixed, "lstm"), tmp_path / name)
+    files.write_result(scope.activations(mixed, "lstm"), tmp_path / name, force=True)
+    if name == "a.npz":
+        with np.load(tmp_path / name, allow_pickle=False) as found:
+            assert found["label"].tolist() == ["1", "a", "2.5", ""]
+    if name == "a.mat":
+        assert load(tmp_path / name)["activations"]["coords"]["label"].tolist()[:3] == ["1", "a", "2.5"]
+    if name == "a.parquet":
+        assert pd.read_parquet(tmp_path / name)["label"].unique().tolist() == ["1", "a", "2.5", ""]
+
+
 @pytest.mark.parametrize(("name", "package"), [("a.zarr", "zarr"), ("a.parquet", "pyarrow")])
 def test_a_package_that_is_missing_is_named(hidden, tmp_path, monkeypatch, name, package):
     def missing(module, **said):

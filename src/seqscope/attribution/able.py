@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 from seqscope.attribution import METHODS, ScoreCAM, TemporalSaliencyRescaling
 from seqscope.attribution.asked import asked_for
 from seqscope.attribution.cam import CAM
@@ -12,7 +10,7 @@ from seqscope.attribution.method import LAYER, OF_HEAD, Method
 from seqscope.attribution.place import place_for
 from seqscope.attribution.verb import attribute
 from seqscope.engines.base import Engine, HasDense, HasGradients, HasHeads
-from seqscope.errors import SeqscopeError
+from seqscope.errors import SeqscopeError, hearing
 from seqscope.feed import Feed
 from seqscope.sequences import Sequences
 from seqscope.specimen import Specimen
@@ -64,8 +62,7 @@ def _reads_a_mean(sequences: Sequences, feed: Feed) -> bool:
         return False
     fresh = Specimen(engine, layout=feed.layout)  # what is tried is no example that a person gave
     more = {"layer": None, "baseline": None, "reference": None, "seed": 0, "memory": None, "absolute": False, "over": None}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with hearing():  # a trial warns nobody
         try:
             attribute(fresh, sequences[:1], None, asked_for("cam", {}, **more), None, False)
         except SeqscopeError:

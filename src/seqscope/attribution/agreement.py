@@ -63,7 +63,7 @@ def agreement(first: xr.DataArray | xr.Dataset, second: xr.DataArray | xr.Datase
     1.00 over 4 values
     """
     arrays = [one if isinstance(one, xr.DataArray) else one["map"].assign_attrs(one.attrs | one["map"].attrs) for one in (first, second)]
-    of_sizes = any("signed" in array.attrs and not array.attrs["signed"] for array in arrays)
+    of_sizes = len({bool(array.attrs.get("signed", True)) for array in arrays}) == 2
     if of_sizes:
         arrays = [abs(array) for array in arrays]
     of_steps = set(arrays[0].dims) != set(arrays[1].dims)

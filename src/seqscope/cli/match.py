@@ -139,6 +139,7 @@ class _Seen:
         import matplotlib.pyplot as plt
 
         from seqscope import plot
+        from seqscope.plot import style
 
         places = self._places()
         n_rows = math.ceil(len(places) / _COLUMNS)
@@ -155,8 +156,9 @@ class _Seen:
             one = units.isel({SAMPLE: row, self.clock: near}).dropna(self.clock, how="all")
             is_last = place in (_COLUMNS - 1, len(places) - 1) and place < _COLUMNS
             plot.heatmap(one, ax=ax, limits=(low, high), title=title, colorbar="Activation" if is_last else None)
-            steps = one.coords[TIME].values[[start - near.start, stop - 1 - near.start]]
-            self._mark(ax, steps)
+            edges = style.edges(style.positions(one.coords[style.clock(one, self.clock)]))
+            for at in (start - near.start, stop - near.start):
+                ax.axvline(edges[at], color=_INK, linewidth=1.2)
         figure.suptitle(f"'{self.values.attrs['layer']}': the units that are on together", fontsize="medium")
         return figure
 
@@ -170,15 +172,6 @@ class _Seen:
             label = f", {self.found['label'].values[rank].item()!r}" if "label" in self.found else ""
             places.append((rows[one["sample"]], one["start"], one["stop"], f"Sample {one['sample']}{label}, score {one['score']:.2f}"))
         return places
-
-    def _mark(self, ax: Any, steps: Any) -> None:
-        """Lines before the first and after the last step."""
-        from seqscope.plot import style
-
-        first, last = style.positions(xr.DataArray(steps))
-        half = 0.5 if len(steps) < 2 or self.clock == TIME else 0.0
-        for at in (first - half, last + half):
-            ax.axvline(at, color=_INK, linewidth=1.2)
 
     def sections(self, code: str) -> list[Section]:
         """The page."""

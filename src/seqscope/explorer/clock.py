@@ -39,6 +39,7 @@ class Clock:
         self.edges = style.edges(self.at)
         self.label = style.label_of(array, name)
         self._values = coordinate.values
+        self._has_ends = TIME_START in array.coords and TIME_END in array.coords
         self._ends = [array.coords[end].values if end in array.coords else coordinate.values for end in (TIME_START, TIME_END)]
 
     @cached_property
@@ -66,9 +67,19 @@ class Clock:
         """When the steps from start on are, the stop left out."""
         return _stretch(_said(self._values[start]), _said(self._values[stop - 1]))
 
-    def seen(self, start: int, stop: int) -> str:
-        """What the steps from start on see of the input, the stop left out."""
-        return _stretch(_said(self._ends[0][start]), _said(self._ends[1][stop - 1]))
+    def seen(self, start: int, stop: int, field: int | str | None = None) -> str:
+        """What the steps from start on see of the input, the stop left out; "" where it is not known.
+
+        Parameters
+        ----------
+        field : int, str or None
+            What a step of the layer sees, as `Scope.layers` says it, where its steps are the input's own.
+        """
+        if self._has_ends:
+            return _stretch(_said(self._ends[0][start]), _said(self._ends[1][stop - 1]))
+        if field is None or (isinstance(field, int) and field != 1):
+            return "" if field is None else f"{field} steps"
+        return self.said(0 if field in ("all", "all before") else start, len(self.at) if field in ("all", "all after") else stop)
 
     def step_at(self, x: float) -> int:
         """The step at a place of the axis; the nearest one beyond the ends."""

@@ -67,7 +67,7 @@ class ColouredText:
         )
         look.dress(self.plot)
         self.plot.outline_line_color = None
-        cells = self.plot.rect("x", "y", width="width", height=_HIGH, fill_color="color", line_color=None, source=self.source)
+        cells = self.plot.rect("x", "y", width="width", height=_HIGH, fill_color="color", line_color="color", source=self.source)
         written = self.plot.text("x", "y", text="seen", text_color="ink", source=self.source)
         written.glyph.update(text_font=value("monospace"), text_font_size=f"{_TYPE}px", text_align="center", text_baseline="middle")
         self.plot.rect("x", "y", width="width", height=_HIGH - 3, fill_color=None, line_color=look.mark, line_width=2.5, source=self.marked)

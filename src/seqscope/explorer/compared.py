@@ -42,6 +42,8 @@ class Side:
         Its values beside the sequence: (time, channel), (time), (time, unit) or (step, unit).
     instead : str
         The method that was asked for, where the model can't do it.
+    warned : tuple of str
+        What is to be known of it, in sentences.
     """
 
     method: str
@@ -50,6 +52,7 @@ class Side:
     array: xr.DataArray | None = None
     failed: str = ""
     instead: str = ""
+    warned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,9 @@ def compared(source: Source, chosen: Chosen) -> Compared:
             "seqscope explore STORE --model MODEL."
         )
     x = sequence_of(source.inputs()[chosen.sample], None)
-    sides = (_side(source, chosen, chosen.method, chosen.versus, x), _side(source, chosen, chosen.versus, chosen.method, x))
+    first = usable(source, chosen.method, chosen.versus)
+    second = usable(source, chosen.versus, first)
+    sides = (_side(source, chosen, first, chosen.method, x), _side(source, chosen, second, chosen.versus, x))
     there = [side.array for side in sides if side.array is not None]
     style = _style(source, chosen, there)
     drawn = tuple(None if side.array is None else _drawn(style, side, side.array) for side in sides)
@@ -130,17 +135,16 @@ def compared(source: Source, chosen: Chosen) -> Compared:
     return made if style != TEXT else Compared(x, sides, drawn, sizes, scale, style, alike, _painted(source, chosen, made))
 
 
-def _side(source: Source, chosen: Chosen, wanted: str, other: str, x: xr.DataArray) -> Side:
+def _side(source: Source, chosen: Chosen, method: str, wanted: str, x: xr.DataArray) -> Side:
     """Ask one method; what fails is said in its place."""
     scope, X, asked = source.scope, source.inputs(), None
-    method = usable(source, wanted, other)
     replaced = wanted if method != wanted else ""
     try:
         asked = wish = asked_of(source, chosen, method)
         if scope is None:
             raise UnsupportedError("There is no model.")
-        found = source.once(("attribution", chosen.sample, asked), lambda: wish.found(scope, X, chosen.sample))
-        return Side(method, asked, found, beside(x, found, None), instead=replaced)
+        told = source.once(("attribution", chosen.sample, asked), lambda: wish.found(scope, X, chosen.sample))
+        return Side(method, asked, told.result, beside(x, told.result, None), instead=replaced, warned=told.warned)
     except SeqscopeError as error:
         return Side(method, asked, failed=error.message, instead=replaced)
     except Exception as error:
@@ -159,7 +163,7 @@ def _style(source: Source, chosen: Chosen, there: list[xr.DataArray]) -> str:
 def _drawn(style: str, side: Side, array: xr.DataArray) -> xr.DataArray:
     if style != TEXT:
         return shown(style, array)[0]
-    return array.mean(array.dims[1], keep_attrs=True) if is_of_steps(side) else summed(array)
+    return array.mean(str(array.dims[1]), keep_attrs=True) if is_of_steps(side) else summed(array)
 
 
 def is_of_steps(side: Side) -> bool:

@@ -12,7 +12,7 @@ from seqscope import target as targets
 from seqscope.attribution import METHODS
 from seqscope.attribution.baselines import NAMES as BASELINES
 from seqscope.attribution.method import EITHER, LAYER, Method
-from seqscope.errors import DataError, UnsupportedError, nearest, quoted
+from seqscope.errors import DataError, UnsupportedError, hearing, nearest, quoted
 from seqscope.explorer.characters import why_no_text
 from seqscope.explorer.selection import Chosen
 from seqscope.explorer.source import Source
@@ -23,12 +23,25 @@ from seqscope.sequences import Sequences
 # In place of an output's name: the unit that is chosen, so that what it is on for is explained.
 UNIT = "@unit"
 # Steps over all rows that a method may run the model on, and those that occlusion keeps to by taking longer windows.
-_MOST_STEPS, _FEW_STEPS = 100_000_000, 2_000_000
+_MOST_STEPS, _FEW_STEPS = 20_000_000, 2_000_000
 # Steps of the data that means, noise and other sequences are taken from.
 _REFERENCE_STEPS = 200_000
 # What takes the place of a method that the model can't do.
 _FIRST = ("integrated_gradients", "occlusion", "feature_ablation", "score_cam")
 _DRAWN_FROM_DATA = ("mean", "noise", "swap")
+
+
+@dataclass(frozen=True)
+class Told:
+    """An attribution, and what `scope.attribute` warned of."""
+
+    result: xr.DataArray | xr.Dataset
+    warned: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return int(self.result.nbytes)
 
 
 @dataclass(frozen=True)
@@ -62,8 +75,8 @@ class Asked:
         made: Method = METHODS[self.method](**{name: value for name, value in said.items() if value is not None})
         return made
 
-    def found(self, scope: Scope, X: Sequences, sample: int) -> xr.DataArray | xr.Dataset:
-        """The attribution of one sequence.
+    def found(self, scope: Scope, X: Sequences, sample: int) -> Told:
+        """The attribution of one sequence, and what is to be known of it.
 
         Raises
         ------
@@ -76,7 +89,8 @@ class Asked:
         options: dict[str, Any] = {name: value for name, value in self._options().items() if name != "reference"}
         if self.n_reference is not None:
             options["reference"] = X[: self.n_reference]
-        return scope.attribute(X[sample], self.method, progress=False, **options)
+        with hearing() as heard:
+            return Told(scope.attribute(X[sample], self.method, progress=False, **options), tuple(heard))
 
     def _refuse_long(self, X: Sequences, sample: int) -> None:
         n_steps = int(X.lengths[sample])
@@ -165,7 +179,7 @@ def _enough(X: Sequences) -> int:
 def _window(n_steps: int, n_channels: int) -> int | None:
     """A window for occlusion with which a long series takes no longer than a person waits; None: one step at a time."""
     n_rows = max(64, _FEW_STEPS // n_steps)
-    return None if n_steps * n_channels <= n_rows else min(n_steps, max(2, -(-2 * n_steps * n_channels // n_rows)))
+    return None if n_steps * n_channels <= n_rows else min(n_steps, 2 * -(-n_steps * n_channels // n_rows))
 
 
 def usable(source: Source, wanted: str, other: str) -> str:

@@ -83,7 +83,9 @@ class Frame:
         """From the thread that found the numbers to the page's own."""
         document = self._document
         if document is not None and document.session_context is not None:
-            document.add_next_tick_callback(lambda: self._tried(lambda: self._arrived(turn, chosen, future.result())))
+            document.add_next_tick_callback(
+                lambda: turn == self._turn and self._tried(lambda: self._arrived(turn, chosen, future.result()))  # nor say what failed late
+            )
 
     def _arrived(self, turn: int, chosen: Chosen, found: Any) -> None:
         if turn != self._turn:

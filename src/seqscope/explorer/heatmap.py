@@ -126,8 +126,8 @@ class Heatmap:
         def js(code: str) -> CustomJSHover:
             return CustomJSHover(args={"rows": self._rows, "columns": self._columns}, code=_CELL + code)
 
-        formatters = {"$y": js("return unit;"), "$x": js("return words;"), "$data_x": js("return seen;")}
-        return HoverTool(renderers=[self._image], tooltips=_tooltips("", ""), formatters=formatters)
+        formatters = {"$y": js("return unit;"), "$x": js("return words;"), "$snap_x": js("return seen;")}
+        return HoverTool(renderers=[self._image], tooltips=_tooltips("unit", ["value"], is_seen=False), formatters=formatters)
 
     # What is shown
 
@@ -140,6 +140,7 @@ class Heatmap:
         limits: tuple[float, float],
         rows_label: str,
         cells: str = EXTREME,
+        sees: int | str | None = None,
     ) -> None:
         """Draw another array.
 
@@ -154,8 +155,10 @@ class Heatmap:
             The least and the greatest value, for the colours.
         cells : {"extreme", "mean"}
             What is drawn of a cell that stands for many.
+        sees : int, str or None
+            What a step of the layer sees of the input, as `Scope.layers` says it, where the array does not.
         """
-        self.clock, self.n_rows, self._cells = Clock(array), len(order), cells
+        self.clock, self.n_rows, self._cells, self._sees, self._label = Clock(array), len(order), cells, sees, rows_label
         self._values, self._order = np.asarray(array.transpose(UNIT, ...).values), order
         colors, low, high = scale(*limits)
         if (low, high) != (self.mapper.low, self.mapper.high):
@@ -201,10 +204,9 @@ class Heatmap:
         self.is_whole = up.is_whole and along.is_whole and sight == (slice(0, self.n_rows), slice(0, len(clock.at)))
         shown, other = (extreme, mean) if self._cells == EXTREME else (mean, extreme)
         is_single = shown is other  # every cell is there by itself
-        self._hover.tooltips = (
-            _tooltips("", "") if is_single else _tooltips(*((EXTREME, MEAN) if self._cells == EXTREME else (MEAN, EXTREME)))
-        )
-        self._columns.data = self._told_of(clock, steps.start, rows.start, up, along, edges)
+        self._columns.data = told = self._told_of(clock, steps.start, rows.start, up, along, edges)
+        of_cell = ["value"] if is_single else [EXTREME, MEAN] if self._cells == EXTREME else [MEAN, EXTREME]
+        self._hover.tooltips = _tooltips(self._label.lower(), of_cell, is_seen=bool(told["seen"][0][0]))
         self.source.data = {
             "image": [shown[::-1]],  # an image begins at the bottom
             "other": [shown[:1, :1] if is_single else other[::-1]],
@@ -221,7 +223,7 @@ class Heatmap:
             "x": [edges[0]],
             "dx": [(edges[-1] - edges[0]) / len(stretches)],
             "words": [[clock.said(*stretch) for stretch in stretches]],
-            "seen": [[clock.seen(*stretch) for stretch in stretches]],
+            "seen": [[clock.seen(*stretch, self._sees) for stretch in stretches]],
             "rows": [[] if up.is_whole else [*(up.start + top).tolist(), int(up.stop[-1]) + top]],
             "row": [top],
         }
@@ -258,11 +260,10 @@ def _bar(mapper: LinearColorMapper, name: str, look: Look) -> ColorBar:
     )
 
 
-def _tooltips(drawn: str, other: str) -> list[tuple[str, str]]:
-    cell = [("", "$y{custom}"), ("time", "$x{custom}"), ("sees input", "$data_x{custom}")]
-    if not other:
-        return [*cell, ("value", "@image{0.0000}")]
-    return [*cell, (drawn, "@image{0.0000}"), (other, "@other{0.0000}")]
+def _tooltips(row: str, of_cell: list[str], *, is_seen: bool) -> list[tuple[str, str]]:
+    seen = [("sees input", "$snap_x{custom}")] if is_seen else []
+    values = [(name, f"@{column}{{0.0000}}") for name, column in zip(of_cell, ("image", "other"), strict=False)]
+    return [(row, "$y{custom}"), ("time", "$x{custom}"), *seen, *values]
 
 
 _ROW_NAME = """
@@ -276,9 +277,9 @@ return Number.isInteger(row) && row >= 0 && row < names.length ? names[row] : ""
 _CELL = """
 const about = columns.data, names = rows.data.names[0];
 const within = (place, size) => Math.max(0, Math.min(size - 1, place));
-const column = within(Math.floor((special_vars.data_x - about.x[0]) / about.dx[0]), about.words[0].length);
+const column = within(Math.floor((special_vars.x - about.x[0]) / about.dx[0]), about.words[0].length);
 const words = about.words[0][column], seen = about.seen[0][column];
-const row = within(Math.round(names.length - 1 - special_vars.data_y), names.length);
+const row = within(Math.round(names.length - 1 - special_vars.y), names.length);
 const starts = about.rows[0];
 let unit = names[row];
 if (starts.length) {

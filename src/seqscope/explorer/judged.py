@@ -62,5 +62,5 @@ def positions_of(labels: np.ndarray | None, names: list[Any]) -> np.ndarray | No
 def _last(predictions: xr.DataArray) -> xr.DataArray:
     if OUTPUT_TIME not in predictions.dims:
         return predictions.transpose(SAMPLE, OUTPUT)
-    filled = predictions.ffill(OUTPUT_TIME) if bool(predictions.isnull().any()) else predictions
-    return filled.isel({OUTPUT_TIME: -1}).transpose(SAMPLE, OUTPUT)
+    there = predictions.notnull().any(OUTPUT).sum(OUTPUT_TIME)
+    return predictions.isel({OUTPUT_TIME: there - 1}).transpose(SAMPLE, OUTPUT)

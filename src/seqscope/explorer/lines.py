@@ -79,7 +79,7 @@ class Lines:
             self.plot.xaxis.axis_label = ""
         if ylabel is not None:
             self.plot.yaxis.axis_label = ylabel
-        self._hover.update(tooltips=_tooltips(is_dated=clock.is_dated), formatters={"$data_x": "datetime"} if clock.is_dated else {})
+        self._hover.update(tooltips=_tooltips(is_dated=clock.is_dated), formatters={"$snap_x": "datetime"} if clock.is_dated else {})
 
     def _zoomed(self) -> None:
         if self._clock is not None and self._is_thinned and self._clock.in_sight(self._time.start, self._time.end) != self._drawn:
@@ -126,7 +126,7 @@ def _short(name: str) -> str:
 
 
 def _tooltips(*, is_dated: bool) -> list[tuple[str, str]]:
-    return [("", "@name"), ("time", "$data_x{%F %T.%3N}" if is_dated else "$data_x{0.[000]}"), ("value", "$data_y{0.0000}")]
+    return [("", "@name"), ("time", "$snap_x{%F %T.%3N}" if is_dated else "$snap_x{0.[000]}"), ("value", "$snap_y{0.0000}")]
 
 
 _LEGEND: dict[str, Any] = {

@@ -9,12 +9,13 @@ from html import escape
 from importlib import resources
 from typing import Any
 
+import numpy as np
 import panel as pn
 from bokeh.models import Range1d
 
 from seqscope._version import __version__
 from seqscope.errors import DataError, LayerError, SeqscopeError, nearest, quoted
-from seqscope.explorer import explaining, listing
+from seqscope.explorer import explaining, listing, stretches
 from seqscope.explorer import selection as chosen_by
 from seqscope.explorer.colours import check_colour
 from seqscope.explorer.figures import Clock
@@ -92,7 +93,7 @@ class Checks:
         return value
 
     def _unit(self, value: int, chosen: Chosen) -> int:
-        n_units = len(self._source.layer(chosen.layer).units)
+        n_units = len(self._source.layer(chosen.layer).units_of(chosen.state))
         if not 0 <= value < n_units:
             raise DataError(f"There is no unit {value} in '{chosen.layer}': the positions go from 0 to {n_units - 1}.")
         return value
@@ -117,6 +118,20 @@ class Checks:
 
     def _colour(self, value: str, chosen: Chosen) -> str:
         return check_colour(self._source, value)
+
+    def _start(self, value: int, chosen: Chosen) -> int:
+        return stretches.check_step(value)
+
+    _stop = _start
+
+    def _like(self, value: str, chosen: Chosen) -> str:
+        return stretches.check_like(self._source, value)
+
+    def _step(self, value: int, chosen: Chosen) -> int:
+        return stretches.check_played(self._source, value, chosen.sample)
+
+    def _carried(self, value: str, chosen: Chosen) -> str:
+        return stretches.check_carried(self._source, value)
 
     def _method(self, value: str, chosen: Chosen) -> str:
         return explaining.check_method(value)
@@ -271,10 +286,14 @@ class Page:
         now = getattr(self.selection.chosen, field)
         for frame in frames.values():
             rows = getattr(frame.view, f"{field}s_in_order", None)
-            listed = [] if rows is None or not frame.is_seen else list(rows())
-            if now in listed:
-                return {field: listed[(listed.index(now) + step) % len(listed)]}
-        number = len(self.source) if field == "sample" else len(self.source.layer(self.selection.chosen.layer).units)
+            listed = np.asarray([] if rows is None or not frame.is_seen else rows(), int)
+            places = np.flatnonzero(listed == now)
+            if len(places):
+                return {field: int(listed[(places[0] + step) % len(listed)])}
+            if len(listed) and field == "sample":  # it was filtered away: on with those that are listed
+                return {field: int(listed[0 if step > 0 else -1])}
+        chosen = self.selection.chosen
+        number = len(self.source) if field == "sample" else len(self.source.layer(chosen.layer).units_of(chosen.state))
         return {field: (now + step) % number}
 
 
@@ -291,7 +310,7 @@ class Controls:
         self.sample = pn.widgets.IntInput(label="Sample", value=chosen.sample, start=0, end=len(source) - 1, width=90)
         self.layer = pn.widgets.Select(label="Layer", options=list(source.layers), value=chosen.layer, width=150)
         self.state = pn.widgets.Select(label="State", options=self._states(chosen), value=chosen.state, width=150)
-        self.unit = pn.widgets.IntInput(label="Unit", value=chosen.unit, start=0, end=len(source.layer(chosen.layer).units) - 1, width=90)
+        self.unit = pn.widgets.IntInput(label="Unit", value=chosen.unit, start=0, end=self._last_unit(chosen), width=90)
         self.order = pn.widgets.Select(label="Units sorted by", options=self._orders(), value=chosen.order, width=140)
         widgets = {"sample": self.sample, "layer": self.layer, "state": self.state, "unit": self.unit, "order": self.order}
         for name, widget in widgets.items():
@@ -320,7 +339,12 @@ class Controls:
             shown = self._source.layer(value)
             state = self._selection.chosen.state
             changes = {"unit": 0, "layer": value, "state": state if state in shown.states else shown.states[0], "start": 0, "stop": 0}
+        elif name == "state" and self._selection.chosen.unit >= len(self._source.layer(self._selection.chosen.layer).units_of(value)):
+            changes["unit"] = 0  # one direction has half of the units that both put out
         self._selection.choose(**changes)
+
+    def _last_unit(self, chosen: Chosen) -> int:
+        return len(self._source.layer(chosen.layer).units_of(chosen.state)) - 1
 
     def _fill(self) -> None:
         chosen = self._selection.chosen
@@ -328,7 +352,7 @@ class Controls:
         try:
             self.layer.value = chosen.layer
             self.state.param.update(options=self._states(chosen), value=chosen.state)
-            self.unit.param.update(end=len(self._source.layer(chosen.layer).units) - 1, value=chosen.unit)
+            self.unit.param.update(end=self._last_unit(chosen), value=chosen.unit)
             self.sample.value, self.order.value = chosen.sample, chosen.order
         finally:
             self._filling = False

@@ -74,7 +74,16 @@ def projected(source: Source, layer: str, state: str) -> Projected:
     DataError
         Fewer than two samples have states.
     """
-    return source.once(("projected", layer, state), lambda: _projected(source, layer, state))  # type: ignore[no-any-return]
+    return source.once(_key(layer, state), lambda: _projected(source, layer, state))  # type: ignore[no-any-return]
+
+
+def is_projected(source: Source, layer: str, state: str) -> bool:
+    """Whether the points are there already."""
+    return _key(layer, state) in source.kept
+
+
+def _key(layer: str, state: str) -> tuple[str, str, str]:
+    return ("projected", layer, state)
 
 
 def drawn(source: Source, n_units: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import param
+from panel.io import unlocked
 
 from seqscope.errors import SeqscopeError
 
@@ -41,6 +42,12 @@ class Chosen:
         The stretch that is brushed, in steps of the layer, the stop left out; 0 and 0: none.
     threshold : float
         From which value a unit is on.
+    like : str
+        The stretch that matches are looked for, where one of them is looked at: both as sample, start and stop, "0.6.10-17.3.8".
+    step : int
+        The steps of the sample that were played.
+    carried : str
+        The samples that were played before with the state carried on, then this one, "3.4.5"; "": it began anew.
     method, versus : str
         The methods of attribution that are compared.
     target, baseline, place : str
@@ -71,6 +78,9 @@ class Chosen:
     start: int = 0
     stop: int = 0
     threshold: float = 0.3
+    like: str = ""
+    step: int = 0
+    carried: str = ""
     method: str = "integrated_gradients"
     versus: str = "occlusion"
     target: str = ""
@@ -123,7 +133,8 @@ class Selection(param.Parameterized):  # type: ignore[misc]
         for name, value in changes.items():
             now = replace(now, **{name: self._check(name, value, replace(now, **{name: value}))})
         if now != self.chosen:
-            self.chosen = now
+            with unlocked():  # Panel runs some clicks without the document's lock, which Bokeh's models ask for; and all goes in one message
+                self.chosen = now
 
     def follow(self, told: Callable[[frozenset[str]], None]) -> None:
         """Call a function with the names of the fields that changed, whenever some did."""

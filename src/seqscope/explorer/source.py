@@ -148,10 +148,13 @@ class Recorded(Source):
     def _read_predictions(self) -> xr.DataArray | DataError:
         try:
             found: xr.DataArray = self._reading("The predictions", lambda: self.recording.predictions.load())  # noqa: PLW0108
-            return found
         except DataError as error:
             self._faults.append(error.message)
             return error
+        without = np.flatnonzero(self.there & found.isnull().all([dim for dim in found.dims if dim != SAMPLE]).values)
+        if len(without) and any("predictions/" in lost for lost in self.recording.damage_of(int(without[0]))):
+            self._faults.append(f"The predictions of {len(without):,} samples are missing.")
+        return found
 
     def _lazy(self, layer: str, *, states: bool) -> Any:
         """What is in the store of a layer, opened once; each who asks gets one of their own, since it keeps what is read of it."""

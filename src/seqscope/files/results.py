@@ -6,7 +6,9 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from seqscope.errors import UnsupportedError, quoted, require
@@ -111,4 +113,21 @@ def writer_for(path: Path) -> Callable[[Result, Path], None]:
         require(form.package, extra=form.extra, purpose=f"Writing {ending} files")
     module, _, name = form.writer.partition(":")
     writer: Callable[[Result, Path], None] = getattr(importlib.import_module(f"seqscope.files.{module}"), name)
-    return writer
+    return lambda result, place: writer(_without_objects(result), place)
+
+
+def _without_objects(result: Result) -> Result:
+    """The same with names of several kinds (1, "a") as text, which every form can hold."""
+    if isinstance(result, xr.DataTree):
+        nodes = {node.path: node.to_dataset(inherit=False) for node in result.subtree}
+        return xr.DataTree.from_dict({path: data.assign(_as_text(data)) for path, data in nodes.items()})
+    if isinstance(result, xr.DataArray):
+        return result.assign_coords(_as_text(result.coords.to_dataset()))
+    return result.assign(_as_text(result))
+
+
+def _as_text(data: xr.Dataset) -> dict[Any, Any]:
+    """Those variables that hold objects, as text."""
+    objects = {name: one for name, one in data.variables.items() if one.dtype.kind == "O"}
+    texts = {name: ["" if value is None else str(value) for value in one.values.flat] for name, one in objects.items()}
+    return {name: (one.dims, np.array(texts[name], str).reshape(one.shape), one.attrs) for name, one in objects.items()}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from seqscope._version import __version__
+from seqscope.report.hover import Panel, panels_of
 
 __all__ = ["Picture", "Section", "Table", "write_page"]
 
@@ -28,17 +30,26 @@ class Picture:
     png : bytes
     text : str
         What it shows, for those who can't see it.
+    panels : tuple of Panel
+        Its heatmaps, for a pointer over them.
     """
 
     png: bytes
     text: str
+    panels: tuple[Panel, ...] = ()
 
     @classmethod
     def of(cls, figure: Figure, text: str) -> Picture:
         """Draw a figure."""
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=DPI)
-        return cls(file.getvalue(), text)
+        return cls(file.getvalue(), text, tuple(panels_of(figure)))
+
+    @property
+    def cells(self) -> str:
+        """The heatmaps as JSON, which can stand in a page whatever is in it."""
+        said = json.dumps([asdict(panel) for panel in self.panels], separators=(",", ":"), allow_nan=False)
+        return said.replace("<", "\\u003c").replace("&", "\\u0026")
 
     @property
     def address(self) -> str:
@@ -58,13 +69,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what to see, the table or picture, and the Python that makes it."""
+    """A heading, what to see, the table or picture, and the Python that makes it; `name` is that of a file for the picture."""
 
     title: str
     text: str
     code: str
     table: Table | None = None
     picture: Picture | None = None
+    name: str = ""
 
 
 def write_page(path: Path, *, title: str, lead: str, sections: Sequence[Section], made_from: str) -> None:
@@ -77,7 +89,9 @@ def write_page(path: Path, *, title: str, lead: str, sections: Sequence[Section]
     made_from : str
         The model, the data and the versions, for the last line.
     """
-    source = resources.files(__name__).joinpath("page.html").read_text(encoding="utf-8")
+    source, script = (resources.files(__name__).joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "page.js"))
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(source).render(title=title, lead=lead, sections=sections, made_from=made_from, version=__version__)
+    page = environment.from_string(source).render(
+        title=title, lead=lead, sections=sections, made_from=made_from, version=__version__, script=script
+    )
     path.write_text(page, encoding="utf-8")

@@ -9,10 +9,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 
-from seqscope.labelled import GATE, LABEL, STATE_NAMES, UNIT
+from seqscope.errors import quoted, warn
+from seqscope.labelled import GATE, LABEL, STATE_NAMES, TIME, UNIT
 from seqscope.report import Picture, Section, Table
+from seqscope.scope import Scope
+from seqscope.sequences import Sequences
 
-__all__ = ["class_table", "driven", "layer_table", "notable", "sections", "unit_table"]
+__all__ = ["class_table", "driven", "known_beside", "layer_table", "notable", "sections", "telling_windows", "unit_table"]
+
+# Layers with gates; the others that are recurrent; what is shown of other layers' inputs where what they see is not known.
+_GATED, _RECURRENT, _WINDOW = ("lstm", "gru"), ("lstm", "gru", "rnn"), 20
+# Units whose windows are drawn, and windows of each.
+_DRAWN, _WINDOWS = 3, 6
 
 # Rows of a table at most.
 _MOST = 12
@@ -82,6 +90,43 @@ _AUROC = (
     "By the area under the ROC curve (AUROC) of one class against the rest: 1 or 0 tells the class without a mistake, 0.5 tells nothing; "
     "below 0.5 the unit is lower in the class."
 )
+
+
+# What goes in
+
+def known_beside(scope: Scope, X: Sequences, hidden: xr.DataArray, *, progress: bool | None = None) -> dict[str, Any]:
+    """What `units.summary` can take beside the activations: classes `y`, the input `X`, `states` with gates."""
+    given: dict[str, Any] = {} if not _are_classes(X.labels) else {"y": X.labels}
+    if not X.is_tokens:
+        given["X"] = X
+    if hidden.attrs.get("kind") in _GATED:
+        states = scope.states(X, hidden.attrs["layer"], progress=progress)
+        if isinstance(states, xr.Dataset):
+            given["states"] = states
+        else:
+            warn(f"'{hidden.attrs['layer']}' is a stack: its gates are told layer by layer, {quoted(states.children)}.")
+    return given
+
+
+def _are_classes(labels: np.ndarray | None) -> bool:
+    """Whether labels tell sequences apart, and are no measurements."""
+    if labels is None or len(np.unique(labels)) < 2:
+        return False
+    return labels.dtype.kind != "f" or bool((labels == np.round(labels)).all())
+
+
+def telling_windows(scope: Scope, X: Sequences, hidden: xr.DataArray, report: xr.Dataset, *, most: int = _DRAWN) -> list[xr.Dataset]:
+    """The windows of the input that drive the most telling units."""
+    from seqscope.units import top_windows
+
+    if X.is_tokens:
+        warn("What drives a unit is shown for series only: the data is tokens.")
+        return []
+    steps = None
+    if TIME in hidden.dims and hidden.attrs.get("kind") not in _RECURRENT:  # what its steps see is not in the array
+        field = next((layer.field for layer in scope.layers if layer.name == hidden.attrs.get("layer")), None)
+        steps = field if isinstance(field, int) and field <= _WINDOW else _WINDOW
+    return [top_windows(hidden, X, unit, _WINDOWS, steps=steps) for unit in driven(report, most)]
 
 
 # Which units

@@ -1,5 +1,7 @@
 """The views of the page, a file for each, in the order of their tabs."""
 
+from seqscope.explorer.views.live import Live
+from seqscope.explorer.views.match import Match
 from seqscope.explorer.views.sample import Sample
 from seqscope.explorer.views.samples import Samples
 from seqscope.explorer.views.samples_map import SamplesMap
@@ -10,4 +12,4 @@ from seqscope.explorer.views.why import Why
 
 # Beside all others, and those of which one is seen at a time.
 SIDE: tuple[type[View], ...] = (Samples, SamplesMap)
-MAIN: tuple[type[View], ...] = (Sample, Unit, Why, Text)
+MAIN: tuple[type[View], ...] = (Sample, Unit, Match, Why, Live, Text)

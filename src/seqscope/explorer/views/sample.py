@@ -132,7 +132,14 @@ class Sample(View):
         self._drawn = now
         names = [str(label) for label in self.source.layer(chosen.layer).units_of(chosen.state)]
         label = style.label_of(found.values, UNIT)
-        self._heatmap.fill(found.values, found.order, names, limits=found.limits, rows_label=label, cells=chosen.cells)
+        self._heatmap.fill(
+            found.values, found.order, names, limits=found.limits, rows_label=label, cells=chosen.cells, sees=self._sees(chosen)
+        )
+
+    def _sees(self, chosen: Chosen) -> int | str | None:
+        """What a step of the layer sees of the input, where a model is there to tell."""
+        layers = () if self.source.scope is None else self.source.scope.layers
+        return next((layer.field for layer in layers if layer.name == chosen.layer), None)
 
     def _said(self, found: Found, chosen: Chosen) -> str:
         """The sample in words."""

@@ -32,7 +32,7 @@ _SAID = {
     WRONG: "✗ where label and prediction differ",
 }
 _NUMBERS = (SCORE, LENGTH)
-_WIDE = {PREDICTION: 4, WRONG: 4}  # others are 3
+_WIDE = {SAMPLE: 4, PREDICTION: 4, WRONG: 4}  # others are 3
 # Rows come in their order, page by page: the browser leaves them so.
 _AS_GIVEN = JSCode("(a, b, first, second, column, way) => (first.getData()._index - second.getData()._index) * (way === 'desc' ? -1 : 1)")
 # In which directions a column is sorted, in words.
@@ -46,12 +46,13 @@ _STYLE = """
 :host .tabulator .tabulator-header, :host .tabulator .tabulator-header .tabulator-col,
 :host .tabulator .tabulator-header .tabulator-col.tabulator-sortable.tabulator-col-sorter-element:hover {
   background: var(--sq-panel); color: var(--sq-text); border-color: var(--sq-line); }
-:host .tabulator .tabulator-header .tabulator-col .tabulator-col-content { padding: 5px 3px; }
-:host .tabulator .tabulator-header .tabulator-col .tabulator-col-content .tabulator-col-title { padding-right: 0; }
+:host .tabulator .tabulator-header .tabulator-col .tabulator-col-content { padding: 5px 2px; }
+:host .tabulator .tabulator-header .tabulator-col .tabulator-col-content .tabulator-col-title {
+  padding-right: 0; font-size: 11px; }
 :host .tabulator .tabulator-header .tabulator-col .tabulator-col-content .tabulator-col-sorter { right: 0; display: none; }
 :host .tabulator .tabulator-header .tabulator-col:is([aria-sort=ascending], [aria-sort=descending]) .tabulator-col-sorter { display: flex; }
 :host .tabulator .tabulator-header .tabulator-col:is([aria-sort=ascending], [aria-sort=descending]) .tabulator-col-title {
-  padding-right: 12px; }
+  padding-right: 10px; }
 :host .tabulator .tabulator-header .tabulator-col[aria-sort=ascending] .tabulator-arrow { border-bottom-color: var(--sq-text); }
 :host .tabulator .tabulator-header .tabulator-col[aria-sort=descending] .tabulator-arrow { border-top-color: var(--sq-text); }
 :host .tabulator .tabulator-tableholder, :host .tabulator .tabulator-table { background: var(--sq-ground); color: var(--sq-text); }
@@ -143,7 +144,7 @@ class Samples(View):
         )
         self._only.param.watch(lambda event: self._choose(only=event.new[0] if event.new else ""), "value")
         self._clear = pn.widgets.Button(
-            label="Show more than those of the map", visible=False, height=26, margin=(0, 0, 6, 0), css_classes=["sq-clear"]
+            label="Clear the map's selection", visible=False, height=26, margin=(0, 0, 6, 0), css_classes=["sq-clear"]
         )
         self._clear.on_click(lambda event: self._choose(among=""))
         row = pn.Row(self._group, self._sort, self._only, margin=0, sizing_mode="stretch_width")

@@ -19,13 +19,12 @@ def code_of(source: Source, chosen: Chosen) -> str:
 
 
 def _predicted(source: Source) -> list[str]:
-    found = "recording.predictions" if isinstance(source, Recorded) else "scope.predict(X)"
-    if OUTPUT_TIME in source.predictions().dims:
-        found += '.ffill("output_time").isel(output_time=-1)'
+    lines = [f"found = {'recording.predictions' if isinstance(source, Recorded) else 'scope.predict(X)'}"]
     samples = source.samples
+    if OUTPUT_TIME in source.predictions().dims:
+        lines.append('found = found.isel(output_time=found.notnull().any("output").sum("output_time") - 1)  # the last step of each')
     if samples[SCORE].isna().any():
-        found += '.dropna("sample", how="all")  # those that are recorded'
-    lines = [f"found = {found}"]
+        lines.append('found = found.dropna("sample", how="all")  # those that are recorded')
     if PREDICTION not in samples:
         return [*lines, 'table = found.isel(output=0, drop=True).to_dataframe("score").reset_index()']
     lines.append('table = found.idxmax("output").to_dataframe("prediction").reset_index()')

@@ -33,9 +33,9 @@ from panel.viewable import Viewable
 from seqscope.errors import DataError
 from seqscope.explorer import listing, ranges
 from seqscope.explorer.any_source import Source
-from seqscope.explorer.colours import SIGNS, Coloured, available, coloured, colouring
+from seqscope.explorer.colours import CROSS, SIGNS, Coloured, available, coloured, colouring
 from seqscope.explorer.listing import PREDICTION, SCORE, WRONG
-from seqscope.explorer.projected import LAST, Projected, projected
+from seqscope.explorer.projected import LAST, Projected, is_projected, projected
 from seqscope.explorer.selection import Chosen
 from seqscope.explorer.theme import scale
 from seqscope.explorer.views.samples_map_code import code_of
@@ -48,6 +48,7 @@ _NEAR = 14.0
 # From so many points on the browser's graphics card draws.
 _MANY = 3000
 _HEIGHT = 360
+_TITLES = {PREDICTION: "Predicted class", WRONG: "Prediction"}
 _WORDS = {LABEL: "label", PREDICTION: "predicted class", WRONG: "mistakes", SCORE: "score", UNIT: "chosen unit"}
 
 
@@ -72,6 +73,7 @@ class SamplesMap(View):
         super().__init__(stage)
         self._found: Found | None = None
         self._of: Projected | None = None
+        self._order = np.zeros(0, int)
         self._is_filling = False
 
     @classmethod
@@ -79,12 +81,16 @@ class SamplesMap(View):
         """Without layers there are no states."""
         return "" if source.layers else "No layer has a state for each step, so there is nothing to make a map of."
 
+    def is_slow_for(self, chosen: Chosen) -> bool:
+        """Once the points are there, they are only coloured and marked anew."""
+        return not is_projected(self.source, chosen.layer, chosen.state)
+
     # Its models
 
     def build(self) -> Viewable:
         """The plot, its legend and what it is coloured by."""
         self._points = ColumnDataSource(
-            {name: [] for name in ("x", "y", "color", "edge", "marker", "text", "size", "id", "label", "prediction")}
+            {name: [] for name in ("x", "y", "color", "edge", "edge_width", "marker", "text", "size", "id", "label", "prediction")}
         )
         self._mark = ColumnDataSource({"x": [], "y": []})
         self.plot = self._plot()
@@ -92,7 +98,9 @@ class SamplesMap(View):
             label="Coloured by", options={_WORDS[name]: name for name in available(self.source)}, width=140, margin=(0, 6, 4, 0)
         )
         self._colour.param.watch(lambda event: self._choose(colour=event.new), "value")
-        self._clear = pn.widgets.Button(label="Show all samples", height=26, align="end", margin=(0, 0, 6, 0), css_classes=["sq-clear"])
+        self._clear = pn.widgets.Button(
+            label="Clear selection", visible=False, height=26, align="end", margin=(0, 0, 6, 0), css_classes=["sq-clear"]
+        )
         self._clear.on_click(lambda event: self._choose(among=""))
         self._about = pn.pane.HTML("", css_classes=["sq-line"], sizing_mode="stretch_width", margin=(0, 0, 4, 0))
         self._legend = pn.pane.HTML("", css_classes=["sq-line"], sizing_mode="stretch_width", margin=(4, 0, 0, 0))
@@ -119,6 +127,7 @@ class SamplesMap(View):
             size="size",
             fill_color="color",
             line_color="edge",
+            line_width="edge_width",
             fill_alpha=0.65,
             line_alpha=0.9,
             nonselection_fill_alpha=0.08,
@@ -192,9 +201,10 @@ class SamplesMap(View):
         found = projected(self.source, chosen.layer, chosen.state)
         by = colouring(self.source, chosen.colour)
         if by == UNIT:
-            values, title = found.means[:, chosen.unit].astype(float), f"Mean of {style_of(chosen)}, unit {self._unit(chosen)}"
+            title = f"Mean of {style_of(chosen)}, unit {self._unit(chosen)}"
+            values = found.means[:, chosen.unit].astype(float)
         else:
-            values, title = self.source.samples[by].to_numpy()[found.rows], _WORDS[by].capitalize()
+            values, title = self.source.samples[by].to_numpy()[found.rows], _TITLES.get(by, by.capitalize())
         inside = np.isin(found.rows, ranges.read(chosen.among, len(self.source)))
         point = found.point_of(self.source, chosen.layer, chosen.state, chosen.sample)
         return Found(found, coloured(by, values, self.look, title), point, inside)
@@ -232,31 +242,30 @@ class SamplesMap(View):
         self._legend.object = legend_html(found.looks)
 
     def _fill(self, found: Found) -> None:
-        samples, rows, looks = self.source.samples, found.projected.rows, found.looks
-        part = samples.iloc[rows]
-        said = {
-            name: [listing.said(value) for value in part[name].tolist()] if name in part else [""] * len(rows)
-            for name in (LABEL, PREDICTION)
-        }
-        size = np.where(np.array(looks.marker, object) == "x", 9.0, 6.0 if len(rows) <= _MANY else 4.0)
-        self._points.data = {
+        looks, is_cross = found.looks, np.array(found.looks.marker, object) == CROSS
+        self._order = np.argsort(is_cross, kind="stable")  # mistakes lie on top
+        part = self.source.samples.iloc[found.projected.rows]
+        none = [""] * len(part)
+        columns = {
             "x": found.projected.points[:, 0],
             "y": found.projected.points[:, 1],
             "color": looks.color,
-            "edge": looks.color if looks.values is None else [self.look.soft] * len(rows),
+            "edge": looks.color if looks.values is None else [self.look.soft] * len(part),
+            "edge_width": np.where(is_cross, 2.0, 1.0),
             "marker": looks.marker,
             "text": looks.text,
-            "size": size,
+            "size": np.where(is_cross, 9.0, 6.0 if len(part) <= _MANY else 4.0),
             "id": [listing.said(value) for value in part[SAMPLE].tolist()],
-            **said,
+            **{name: [listing.said(value) for value in part[name].tolist()] if name in part else none for name in (LABEL, PREDICTION)},
         }
+        self._points.data = {name: _in_order(values, self._order) for name, values in columns.items()}
         self._bar.visible = looks.values is not None
         if looks.values is not None:
             self._mapper.update(palette=scale(*looks.limits)[0], low=looks.limits[0], high=looks.limits[1])
             self._bar.title = looks.title
 
     def _mark_inside(self, found: Found) -> None:
-        self._points.selected.indices = np.flatnonzero(found.inside).tolist()
+        self._points.selected.indices = np.flatnonzero(found.inside[self._order]).tolist()
 
     def _frame(self, found: Found) -> None:
         """Bring all points into sight, and name the axes."""
@@ -298,10 +307,14 @@ class SamplesMap(View):
         return draw(found.projected, looks, found.chosen, title=f"{self.source.name}, {style_of(chosen)}")
 
 
+def _in_order(values: Any, order: np.ndarray) -> Any:
+    return values[order] if isinstance(values, np.ndarray) else [values[place] for place in order.tolist()]
+
+
 def _pixels(plot: Any, name: str) -> int:
     """A size that the browser tells; about what it is before it does."""
     try:
-        return max(1, getattr(plot, name))
+        return max(1, int(getattr(plot, name)))
     except UnsetValueError:
         return _HEIGHT
 

@@ -59,6 +59,7 @@ class Text(View):
     def build(self) -> Viewable:
         """The text, what its colours mean, and buttons for more of it."""
         self._text = ColouredText(self.look, chosen=self._clicked)
+        self._text.plot.name = "text"
         self._head = pn.pane.HTML("", sizing_mode="stretch_width", margin=0)
         self._before = pn.widgets.Button(label="Previous part", width=110, height=28, margin=(0, 6, 6, 0))
         self._after = pn.widgets.Button(label="Next part", width=110, height=28, margin=(0, 6, 6, 0))

@@ -83,8 +83,8 @@ class Windows:
         said = self.input.text("x", "y", text="text", text_color=self.look.text, text_baseline="top", x_offset=3, source=self.titles)
         said.glyph.text_font_size = "11px"
         unit = self.unit.multi_line("xs", "ys", color=self.look.colors[0], line_width=1.8, source=self.values)
-        self.input.add_tools(HoverTool(renderers=[drawn], tooltips=[("", "@name"), ("value", "$data_y{0.0000}")], line_policy="nearest"))
-        self.unit.add_tools(HoverTool(renderers=[unit], tooltips=[("value", "$data_y{0.0000}")], line_policy="nearest"))
+        self.input.add_tools(HoverTool(renderers=[drawn], tooltips=[("", "@name"), ("value", "$snap_y{0.0000}")], line_policy="nearest"))
+        self.unit.add_tools(HoverTool(renderers=[unit], tooltips=[("value", "$snap_y{0.0000}")], line_policy="nearest"))
         self.unit.xaxis.axis_label = "A click on a window shows it in its sample"
         self.unit.xaxis.axis_label_text_color = self.look.soft
 

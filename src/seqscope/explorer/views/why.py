@@ -52,10 +52,11 @@ class Why(View):
         self._head = pn.pane.HTML("", sizing_mode="stretch_width", margin=0)
         self._input = Lines(self.look, self.stage.time, height=150, ylabel="Input")
         self._input_box = _box(self._input.plot)
-        self._panels = [_Panel(self.stage) for _ in range(2)]
+        self._panels = [_Panel(self.stage, name) for name in ("why-first", "why-second")]
         words = pn.Row(*(panel.words for panel in self._panels), sizing_mode="stretch_width", margin=0)
         drawn = pn.Row(*(panel.box for panel in self._panels), sizing_mode="stretch_width", margin=0)
         self._text = ColouredText(self.look, chosen=self._clicked)
+        self._text.plot.name = "why-text"
         self._text_box = _box(self._text.plot)
         parts = (self._controls.view, self._head, self._input_box, words, drawn, self._text_box)
         return pn.Column(*parts, sizing_mode="stretch_width", margin=0)
@@ -109,9 +110,10 @@ class Why(View):
 class _Panel:
     """What one method says: in words, and as colours where it is no text."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, name: str) -> None:
         self.words = pn.pane.HTML("", sizing_mode="stretch_width", margin=(2, 4))
         self.lanes = Lanes(stage.look, stage.time)
+        self.lanes.plot.name = name
         self.box = _box(self.lanes.plot)
 
     def fill(self, found: Compared, place: int, ends: tuple[float, float] | None) -> None:
@@ -157,7 +159,8 @@ def _explained(array: xr.DataArray) -> str:
         array.coords[name].item() if name in array.coords and not array.coords[name].ndim else None for name in _FIGURES
     )
     named = array.attrs.get("target", "the score") if target is None else f"output '{target}'"
-    told = f"What speaks for {named}" + (f" ({array.attrs.get('score', 'score')} {score:.3g})." if score is not None else ".")
+    kind = array.attrs.get("score", "score")
+    told = f"What speaks for {named}" + (f" ({'value' if kind == 'unit' else kind} {score:.3g})." if score is not None else ".")
     beside = [f"Predicted '{predicted}'"] if predicted is not None else []
     beside += [f"{'labelled' if beside else 'Labelled'} '{label}'"] if label is not None else []
     return f"{told} {', '.join(beside)}." if beside else told
@@ -182,7 +185,8 @@ def _words(side: Side) -> str:
     said += [f"against {attrs['baseline']}"] if attrs.get("baseline") else []
     said += [f"windows of {side.asked.window} steps"] if side.asked is not None and side.asked.window else []
     soft = " ".join(part for part in (", ".join(said) + ".", instead, _sum(side)) if part)
-    return f'{name}, <span class="sq-soft">{escape(soft)}</span>'
+    noted = "".join(f"<div>Note: {escape(sentence)}</div>" for sentence in side.warned)
+    return f'{name}, <span class="sq-soft">{escape(soft)}</span>{noted}'
 
 
 def _sum(side: Side) -> str:
@@ -191,5 +195,4 @@ def _sum(side: Side) -> str:
     if array is None or "gap" not in array.coords:
         return ""
     gap, total = float(array.coords["gap"]), float(array.sum())
-    told = "as they should" if gap <= _GAP else f"more than {_GAP:.0%}: another baseline may do better"
-    return f"Its values sum to {total:.3g}, which is {gap:.1%} off the change of the score ({told})."
+    return f"Its values sum to {total:.3g}, which is {gap:.1%} off the change of the score{' (as they should)' if gap <= _GAP else ''}."

@@ -29,7 +29,7 @@ class WhyControls:
             "method": _select("Method", methods, chosen.method),
             "versus": _select("Compared with", methods, chosen.versus),
             "target": _select("What is explained", self._targets(chosen), chosen.target, width=190),
-            "at": pn.widgets.IntInput(label="At step (-1: last)", value=chosen.at, start=-1, width=120),
+            "at": pn.widgets.IntInput(label="At step (-1: last)", value=chosen.at, start=-1, width=120, margin=(2, 10, 4, 0)),
             "baseline": _select("Baseline", baselines, chosen.baseline, width=165),
             "place": _select("Where", places, chosen.place, width=140),
             "sizes": _select("Colours", {"each by its largest value": "own", "raw values": "raw"}, chosen.sizes, width=220),

@@ -1,0 +1,65 @@
+"""Asking a server as a browser would, and as one who means harm would."""
+
+import asyncio
+import contextlib
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from html import unescape
+from typing import Any
+from urllib.parse import urlsplit
+
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import websocket_connect
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run it in a thread of its own, since Playwright's loop runs in that of the tests."""
+    with ThreadPoolExecutor(1) as beside:
+        return beside.submit(asyncio.run, coroutine).result()
+
+
+def get(url, **headers):
+    """The status, the headers and the text of an answer."""
+    asked = urllib.request.Request(url, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    try:
+        with contextlib.closing(urllib.request.urlopen(asked, timeout=60)) as answer:
+            return answer.status, answer.headers, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers, error.read().decode(errors="replace")
+
+
+def sentence_of(text):
+    """What a page of one sentence says."""
+    return unescape(re.search(r"<p[^>]*>(.*?)</p>", text)[1])
+
+
+def token_of(text):
+    """What a page connects with."""
+    return re.search(r'"token":"([^"]+)"', text)[1]
+
+
+async def connect(url, token, **headers):
+    """The connection of a page."""
+    address = urlsplit(url)
+    socket = f"ws://{address.netloc}{address.path.rstrip('/')}/ws"
+    asked = HTTPRequest(socket, headers={name.replace("_", "-"): value for name, value in headers.items()}, request_timeout=30)
+    return await websocket_connect(asked, subprotocols=["bokeh", token])
+
+
+async def message(connection):
+    """The next message that is not about the connection itself: its header and its content."""
+    parts = [await asyncio.wait_for(connection.read_message(), 30) for _ in range(3)]
+    return json.loads(parts[0]), json.loads(parts[2])
+
+
+async def ask(connection, kind, content="{}"):
+    """Send a message, and give the answer."""
+    header = json.dumps({"msgid": "1", "msgtype": kind})
+    for part in (header, "{}", content):
+        await connection.write_message(part)
+    return await message(connection)
