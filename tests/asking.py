@@ -53,7 +53,7 @@ async def connect(url, token, **headers):
 
 async def message(connection):
     """The next message that is not about the connection itself: its header and its content."""
-    parts = [await asyncio.wait_for(connection.read_message(), 30) for _ in range(3)]
+    parts = [await asyncio.wait_for(connection.read_message(), 60) for _ in range(3)]
     return json.loads(parts[0]), json.loads(parts[2])
 
 
@@ -63,3 +63,10 @@ async def ask(connection, kind, content="{}"):
     for part in (header, "{}", content):
         await connection.write_message(part)
     return await message(connection)
+
+
+async def leave(connection):
+    """Close a connection, and wait until it is."""
+    connection.close()
+    while await connection.read_message() is not None:
+        pass

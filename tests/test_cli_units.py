@@ -114,7 +114,7 @@ def test_the_page_holds_what_there_is_and_needs_nothing_else(typed, tmp_path):
     assert len(headings) > 5
     assert page.count("data:image/png;base64,") == 1 + len(headings[5:])
     assert "http" not in re.sub(r"data:image/png;base64,[A-Za-z0-9+/=]+", "", page)
-    assert "<script" not in page
+    assert not re.search(r"<script[^>]*\ssrc", page)  # what moves on it is in it
     names: dict = {}
     for block in re.findall(r"<pre><code>(.*?)</code></pre>", page, re.DOTALL):  # the Python on the page makes what it shows
         exec(unescape(block), names)

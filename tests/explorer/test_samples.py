@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from bokeh.models import Range1d
 from playwright.sync_api import expect
+from tests.nets import Net, series
 from torch import nn
 
 import seqscope as sq
@@ -20,7 +21,6 @@ from seqscope.explorer.selection import Chosen, Selection, read_query
 from seqscope.explorer.theme import LIGHT
 from seqscope.explorer.views.samples import ROWS, Samples
 from seqscope.explorer.views.view import Stage
-from tests.nets import Net, series
 
 
 class Given(Source):

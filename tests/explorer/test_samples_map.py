@@ -245,6 +245,17 @@ def test_a_unit_that_a_state_does_not_have_is_told(two_ways):
     assert len(seen(two_ways, colour="label", unit=6, state="h.backward")._points.data["x"]) == 12
 
 
+def test_another_sample_moves_the_ring_and_sends_no_points_again(vowels):
+    view = seen(vowels)
+    sent = view._points.data
+    show(view, Chosen(layer="lstm", sample=20, unit=4, among="3-9"))
+    assert view._points.data is sent
+    np.testing.assert_allclose([view._mark.data["x"][0], view._mark.data["y"][0]], view._found.projected.points[20])
+    show(view, Chosen(layer="lstm", colour="unit", unit=4))
+    show(view, Chosen(layer="lstm", colour="unit", unit=5))
+    assert view._bar.title == "Mean of lstm, unit 5"
+
+
 def test_many_classes_are_named_where_the_mouse_is():
     names = np.array([f"class {number}" for number in range(200)])
     looks = coloured("label", names, LIGHT, "Label")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from seqscope._version import __version__
-from seqscope.cli import doctor, explain, explore, feed, layers, look, match, maximize, record, show, text, units, voice
+from seqscope.cli import doctor, explain, explore, feed, layers, look, match, maximize, record, report, show, text, units, voice
 from seqscope.engines.base import KERAS_BACKENDS
 from seqscope.errors import SeqscopeError
 
@@ -39,6 +39,7 @@ app.command(epilog=f"Example: seqscope units {_VOWELS} --layer lstm -o units.htm
 app.command(epilog=f"Example: seqscope match {_VOWELS} --layer lstm --sample 100 --from 6 --to 10 -o places.csv")(match.match)
 app.command(epilog="Example: seqscope text char_lstm shakespeare --unit 0 --unit 17 -o units.html")(text.text)
 app.command(epilog=f"Example: seqscope record {_VOWELS} vowels.zarr --layer lstm --states all")(record.record)
+app.command(epilog=f"Example: seqscope report {_VOWELS} -o report.html")(report.report)
 app.command(epilog=f"Example: seqscope explore {_VOWELS}, or seqscope explore vowels.zarr")(explore.explore)
 app.command(epilog="Example: seqscope demo --out demo")(show.demo)
 app.command(epilog="Example: seqscope doctor")(doctor.doctor)

@@ -63,7 +63,8 @@ class Heatmap:
     ) -> None:
         self.look, self._chosen, self._told_brush, self._time, self._is_clock_named = look, chosen, brushed, time, is_clock_named
         self.source = ColumnDataSource({"image": [], "other": [], "x": [], "y": [], "dw": [], "dh": []})
-        self.mapper = LinearColorMapper(palette=scale(-1.0, 1.0)[0], low=-1.0, high=1.0, nan_color=look.missing)
+        self._colors = scale(-1.0, 1.0)[0]
+        self.mapper = LinearColorMapper(palette=self._colors, low=-1.0, high=1.0, nan_color=look.missing)
         self.plot = timed(look, time, height=height, y_range=Range1d(-0.5, 0.5))
         self._image = self.plot.image("image", x="x", y="y", dw="dw", dh="dh", color_mapper=self.mapper, source=self.source, level="image")
         self._rows = ColumnDataSource({"names": []})
@@ -161,8 +162,9 @@ class Heatmap:
         self.clock, self.n_rows, self._cells, self._sees, self._label = Clock(array), len(order), cells, sees, rows_label
         self._values, self._order = np.asarray(array.transpose(UNIT, ...).values), order
         colors, low, high = scale(*limits)
-        if (low, high) != (self.mapper.low, self.mapper.high):
-            self.mapper.update(palette=colors, low=low, high=high)
+        if colors is not self._colors:  # a palette is long, and all its colours are checked
+            self._colors = self.mapper.palette = colors
+        self.mapper.update(low=low, high=high)
         self._names = [str(names[place]) for place in order]
         if not self._rows.data["names"] or self._rows.data["names"][0] != self._names:
             self._rows.data = {"names": [self._names]}

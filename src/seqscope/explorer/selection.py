@@ -133,7 +133,7 @@ class Selection(param.Parameterized):  # type: ignore[misc]
         for name, value in changes.items():
             now = replace(now, **{name: self._check(name, value, replace(now, **{name: value}))})
         if now != self.chosen:
-            with unlocked():  # Panel runs some clicks without the document's lock, which Bokeh's models ask for; and all goes in one message
+            with unlocked():  # Panel runs some clicks without the document's lock, which Bokeh's models ask for
                 self.chosen = now
 
     def follow(self, told: Callable[[frozenset[str]], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import matplotlib as mpl
@@ -95,8 +96,9 @@ DARK = Look(
 LOOKS = {look.name: look for look in (LIGHT, DARK)}
 
 
+@cache
 def palette(name: str, number: int = 256) -> list[str]:
-    """A colour map of matplotlib as Bokeh takes it: "RdBu_r", "viridis"."""
+    """A colour map of matplotlib as Bokeh takes it: "RdBu_r", "viridis". The same list each time, which is not to be changed."""
     return [to_hex(color) for color in mpl.colormaps[name](np.linspace(0, 1, number))]
 
 

@@ -62,7 +62,12 @@ def provenance(subject: Subject) -> Iterator[Section]:
         ("Python", f"{platform.python_version()} on {platform.system()}"),
     ]
     rows += [(name, version) for name in _PACKAGES if (version := _version(name))]
-    yield Section("How this was made", "Each section says the Python that makes it; all begin with the same lines.", subject.opening, table=Table(("What", "Which"), rows))
+    yield Section(
+        "How this was made",
+        "Each section says the Python that makes it; all begin with the same lines.",
+        subject.opening,
+        table=Table(("What", "Which"), rows),
+    )
 
 
 def _digest(subject: Subject) -> str:

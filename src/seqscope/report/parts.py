@@ -76,7 +76,9 @@ def _samples_table(subject: Subject) -> Table:
     names = {SAMPLE: "Sample", "label": "Label", PREDICTION: "Predicted", SCORE: "Score", "length": "Steps", "wrong": "Right"}
     columns = [name for name in names if name in shown]
     rows = [tuple(_cell(name, value) for name, value in zip(columns, row, strict=True)) for row in shown[columns].itertuples(index=False)]
-    return Table([names[name] for name in columns], rows, numeric=frozenset(columns.index(name) for name in (SCORE, "length") if name in columns))
+    return Table(
+        [names[name] for name in columns], rows, numeric=frozenset(columns.index(name) for name in (SCORE, "length") if name in columns)
+    )
 
 
 def _cell(name: str, value: Any) -> str:
@@ -110,7 +112,8 @@ def _layer(subject: Subject, layer: str, row: int) -> Iterator[Section]:
     panels = plot.activations(x, values, sort="cluster")["input"] if several else plot.heatmap(values, sort="cluster")
     yield Section(
         f"What '{layer}' puts out at each step",
-        f"{values.sizes[UNIT]} units at each of {values.shape[0]} steps of {subject.named(row)}. Units are sorted so that neighbours do alike.",
+        f"{values.sizes[UNIT]} units at each of {values.shape[0]} steps of {subject.named(row)}. Units are sorted so that neighbours do "
+        "alike.",
         subject.opening + f"hidden = scope.activations(X[{row}], {layer!r})  # ({', '.join(map(str, values.dims))})\n" + code,
         picture=drawn(panels, "A heatmap of all units over time, below the input that drives them"),
         name="hidden_units" if layer == subject.layers[0] else "",
@@ -119,7 +122,7 @@ def _layer(subject: Subject, layer: str, row: int) -> Iterator[Section]:
 
 
 def _gates(subject: Subject, layer: str, row: int) -> Iterator[Section]:
-    if not subject.X[row].dims == (TIME, CHANNEL):
+    if subject.X[row].dims != (TIME, CHANNEL):
         return
     try:
         found: Any = subject.scope.states(subject.X[row], layer)
@@ -134,7 +137,8 @@ def _gates(subject: Subject, layer: str, row: int) -> Iterator[Section]:
     said = f".sel(direction={way!r})" if way else ""
     yield Section(
         f"Gates and memory of '{name}'",
-        f"The unit that moves most in {subject.named(row)}, {unit}{', ' + way if way else ''}: what its gates let through and what it holds.",
+        f"The unit that moves most in {subject.named(row)}, {unit}{', ' + way if way else ''}: what its gates let through and what it "
+        "holds.",
         subject.opening + f"states = scope.states(X[{row}], {name!r}){said}\nsq.plot.states(X[{row}], states, unit={unit!r})",
         picture=drawn(plot.states(subject.X[row], shown, unit=unit)["input"], "Gates, cell state and hidden state of one unit over time"),
     )

@@ -32,7 +32,7 @@ class Asked:
     samples : sequence of int, optional
         Positions.
     methods : sequence of str, optional
-        Two methods of attribution.
+        Methods of attribution that are compared, two or more; to one alone another is added.
     target : int or str, optional
         What is explained; None: what is predicted.
     seed : int
@@ -148,8 +148,9 @@ class Subject:
             unknown = [name for name in self.asked.methods if name not in able]
             if unknown:
                 raise DataError(f"This model can't be explained by '{unknown[0]}': expected methods out of {quoted(able, most=20)}.")
-            return tuple(self.asked.methods)
-        return tuple(name for name in ("integrated_gradients", "occlusion", "feature_ablation") if name in able)[:2]
+        asked = tuple(self.asked.methods or ())
+        suitable = [name for name in ("integrated_gradients", "occlusion", "feature_ablation") if name in able and name not in asked]
+        return asked + tuple(suitable[: max(0, 2 - len(asked))])
 
     def attributed(self, row: int, method: str, *, target: Any = None) -> xr.DataArray | xr.Dataset:
         """What a sample's values contribute, by one method."""

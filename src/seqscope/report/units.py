@@ -94,6 +94,7 @@ _AUROC = (
 
 # What goes in
 
+
 def known_beside(scope: Scope, X: Sequences, hidden: xr.DataArray, *, progress: bool | None = None) -> dict[str, Any]:
     """What `units.summary` can take beside the activations: classes `y`, the input `X`, `states` with gates."""
     given: dict[str, Any] = {} if not _are_classes(X.labels) else {"y": X.labels}

@@ -264,7 +264,7 @@ class Live(View):
     def _lines_of(self, found: Found, chosen: Chosen) -> list[int]:
         """The outputs with a line: of many those that are highest at the end of the sample."""
         number = len(found.played.names)
-        if number <= MOST_LINES + 4:
+        if number <= MOST_LINES:
             return list(range(number))
         known = self.source.predictions()
         last = known.isel({SAMPLE: chosen.sample})

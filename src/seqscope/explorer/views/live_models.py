@@ -16,8 +16,20 @@ from seqscope.explorer.timed import put_clock, timed
 from seqscope.labelled import TIME, UNIT
 
 # The outputs that have a line: of more, those that the model says at the end with the highest values.
-MOST_LINES = 8
+MOST_LINES = 12
 _LETTERS = 12
+_LEGEND: dict[str, Any] = {
+    "padding": 0,
+    "margin": 4,
+    "spacing": 0,
+    "glyph_width": 14,
+    "glyph_height": 10,
+    "label_height": 10,
+    "label_standoff": 4,
+    "label_text_font_size": "10px",
+    "border_line_alpha": 0.0,
+    "background_fill_alpha": 0.0,
+}
 
 
 class Growing:
@@ -77,14 +89,18 @@ class Outputs:
     """What the model puts out at each step so far, a line for each output."""
 
     def __init__(self, look: Look, time: Range1d) -> None:
-        self.look = look
-        self.source = ColumnDataSource({"x": []})
-        self.plot = timed(look, time, height=150)
+        self._columns = [f"y{place}" for place in range(MOST_LINES)]
+        self.source = ColumnDataSource({"x": []} | {column: [] for column in self._columns})
+        self.plot = timed(look, time, height=160)
         self.plot.name, self.plot.yaxis.axis_label = "live-output", "Output"
-        self._legend = Legend(
-            items=[], padding=0, margin=4, spacing=0, glyph_width=14, label_text_font_size="10px", background_fill_alpha=0.0
-        )
-        self._legend.border_line_alpha = 0.0
+        looks = {"source": self.source, "visible": False}
+        self._lines, self._dots = [], []
+        for place, column in enumerate(self._columns):
+            color, dash = look.colors[place % len(look.colors)], DASHES[place // len(look.colors) % len(DASHES)]
+            self._lines.append(self.plot.line("x", column, line_color=color, line_dash=dash, line_width=1.8, **looks))
+            self._dots.append(self.plot.scatter("x", column, color=color, size=4, **looks))
+        self.plot.add_tools(HoverTool(renderers=self._dots, tooltips=[("", "$name"), ("value", "$snap_y{0.0000}")]))
+        self._legend = Legend(items=[], **_LEGEND)
         self.plot.add_layout(self._legend, "right")
         look.dress(self.plot)
         self._names: list[str] = []
@@ -101,13 +117,14 @@ class Outputs:
         """
         drawn = [names[place] for place in shown]
         if drawn and drawn != self._names:
-            self._make(drawn)
+            self._name(drawn)
             self._key = ()
         n_before = len(self.source.data["x"])
         is_more = key == self._key and n_before <= len(outputs)
         new = slice(n_before if is_more else 0, len(outputs))
-        columns = {f"y{place}": outputs[new, output] for place, output in enumerate(shown)} if len(outputs) else self._nothing()
-        data = {"x": clock.at[new], **columns}
+        blank = np.full(new.stop - new.start, np.nan)
+        data = {"x": clock.at[new]} | dict.fromkeys(self._columns, blank)
+        data |= {column: outputs[new, output] for column, output in zip(self._columns, shown, strict=False) if len(outputs)}
         if not is_more:
             self.source.data = data
             put_clock(self.plot, clock)
@@ -115,23 +132,16 @@ class Outputs:
             self.source.stream(data)
         self._key = key
 
-    def _nothing(self) -> dict[str, Any]:
-        return {name: [] for name in self.source.data if name != "x"}
-
-    def _make(self, names: list[str]) -> None:
-        """Other outputs: their lines, made once for each model."""
+    def _name(self, names: list[str]) -> None:
+        """Say which output each line is."""
         self._names = names
-        self.source.data = {"x": []} | {f"y{place}": [] for place in range(len(names))}
         items = []
-        self.plot.renderers = []
-        self.plot.tools = [tool for tool in self.plot.tools if not isinstance(tool, HoverTool)]
-        for place, name in enumerate(names):
-            color, dash = self.look.colors[place % len(self.look.colors)], DASHES[place // len(self.look.colors) % len(DASHES)]
-            line = self.plot.line("x", f"y{place}", line_color=color, line_dash=dash, line_width=1.8, source=self.source)
-            dot = self.plot.scatter("x", f"y{place}", color=color, size=4, source=self.source)
-            short = name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…"
-            items.append(LegendItem(label={"value": short}, renderers=[line, dot]))
-            self.plot.add_tools(HoverTool(renderers=[dot], tooltips=[("", f"@y{place}{{0.0000}}")]))
+        for place, (line, dot) in enumerate(zip(self._lines, self._dots, strict=True)):
+            line.visible = dot.visible = place < len(names)
+            if place < len(names):
+                dot.name = names[place]
+                short = names[place] if len(names[place]) <= _LETTERS else names[place][: _LETTERS - 1] + "…"
+                items.append(LegendItem(label={"value": short}, renderers=[line]))
         self._legend.items = items
 
 

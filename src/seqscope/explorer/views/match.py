@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import panel as pn
 from matplotlib.figure import Figure
@@ -16,10 +17,10 @@ from seqscope.explorer.selection import Chosen
 from seqscope.explorer.stretches import Stretch, like, looked_at, searched
 from seqscope.explorer.views import match_paper
 from seqscope.explorer.views.channels import Channels, is_text
-from seqscope.explorer.views.match_found import Found, find_matches, key_of
+from seqscope.explorer.views.match_found import Found, columns, find_matches, key_of
 from seqscope.explorer.views.match_models import PlacesSeen, Units
 from seqscope.explorer.views.view import Stage, View
-from seqscope.labelled import LABEL, SAMPLE
+from seqscope.labelled import SAMPLE
 
 # The units that are listed to choose from.
 _MOST_LISTED = 48
@@ -93,16 +94,15 @@ class Match(View):
         return pn.Row(self._start, self._stop, self._threshold, self._clear, self._back, sizing_mode="stretch_width", margin=(0, 5))
 
     def _table_of(self) -> pn.widgets.Tabulator:
-        known = [name for name in _TITLES if name not in (LABEL, "prediction") or name in self.source.samples]
+        known = columns(self.source)
         made = pn.widgets.Tabulator(
-            pd.DataFrame({name: [] for name in known}),
+            pd.DataFrame({name: np.array([], str) for name in known}),
             show_index=False,
             disabled=True,
             selectable=False,
             layout="fit_columns",
             titles={name: _TITLES[name] for name in known},
             text_align=dict.fromkeys(_NUMBERS, "right"),
-            formatters={"score": {"type": "money", "precision": 3}},
             configuration={"columnDefaults": {"headerSort": False, "tooltip": False}},
             sizing_mode="stretch_width",
             max_height=420,
@@ -195,7 +195,7 @@ class Match(View):
             return
         self._drawn = found.result
         self._table.visible, self._places.panel.visible = len(found.table) > 0, found.places is not None
-        self._table.value = found.table
+        self._table.value = _in_words(found.table)
         if found.places is not None:
             self._places.fill_places(found.places)
 
@@ -215,6 +215,10 @@ class Match(View):
     def figure(self, found: Found | None, chosen: Chosen) -> Figure:
         """The units that are looked for, in the stretch and in the best places."""
         return Figure() if found is None else match_paper.figure_of(self.source, found, chosen)
+
+
+def _in_words(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(score=[f"{score:.3f}" for score in table["score"]]).astype(str)
 
 
 def _said(samples: pd.DataFrame, found: Found, chosen: Chosen, names: list[str]) -> str:

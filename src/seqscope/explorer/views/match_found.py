@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,13 +91,13 @@ def key_of(chosen: Chosen) -> tuple[Any, ...]:
 def find_matches(source: Source, chosen: Chosen) -> Found:
     """Search the whole data set, once for all who look; why that can't be is part of what is found."""
     values, shown, query = source.values(chosen.layer, chosen.state, chosen.sample), source.input(chosen.sample), searched(chosen)
-    nothing = (np.zeros(0, int), pd.DataFrame(columns=_columns(source)), [], None)
+    nothing = Found(shown, values, query, None, "", np.zeros(0, int), pd.DataFrame(columns=columns(source)), [], None)
     if not query.is_there:
-        return Found(shown, values, query, None, "", *nothing)
+        return nothing
     try:
         result = source.once(key_of(chosen), lambda: _search(source, chosen, query))
     except SeqscopeError as error:
-        return Found(shown, values, query, None, error.message, *nothing)
+        return replace(nothing, unknown=error.message)
     labels = list(source.layer(chosen.layer).units_of(chosen.state))
     selected = np.array([labels.index(unit) for unit in result.coords[UNIT].values.tolist()], int)
     rows = {name: row for row, name in enumerate(source.sample_ids.tolist())}
@@ -112,7 +112,7 @@ def _search(source: Source, chosen: Chosen, query: Stretch) -> xr.Dataset:
     return units.match(source.whole(chosen.layer, chosen.state), name, query.start, query.stop, chosen.threshold, k=K)
 
 
-def _columns(source: Source) -> list[str]:
+def columns(source: Source) -> list[str]:
     told = [name for name in (LABEL, PREDICTION) if name in source.samples]
     return [RANK, SAMPLE, *told, "start", "stop", "length", "score", "others"]
 
@@ -121,7 +121,7 @@ def _table(source: Source, result: xr.Dataset, stretches: list[Stretch]) -> pd.D
     samples = source.samples.iloc[[stretch.sample for stretch in stretches]]
     found = {name: result[name].values for name in ("start", "stop", "length", "score", "others")}
     known = {name: samples[name].to_numpy() for name in (SAMPLE, LABEL, PREDICTION) if name in samples}
-    return pd.DataFrame({RANK: np.arange(1, len(stretches) + 1)} | known | found)[_columns(source)]
+    return pd.DataFrame({RANK: np.arange(1, len(stretches) + 1)} | known | found)[columns(source)]
 
 
 # What is drawn of the best places
@@ -186,4 +186,4 @@ def _titles(source: Source, query: Stretch, stretches: list[Stretch], result: xr
 
     scores = result["score"].values.tolist()
     best = [f"{rank}: {said(stretch)}, {scores[rank - 1]:.2f}" for rank, stretch in enumerate(stretches[:DRAWN], 1)]
-    return [said(query) + "\nsearched for", *best]
+    return [said(query) + ", brushed", *best]

@@ -54,10 +54,11 @@ _WORDS = {LABEL: "label", PREDICTION: "predicted class", WRONG: "mistakes", SCOR
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The points, how they look, where the chosen sample lies, and which of the points are selected."""
+    """The points, how they look and by what, where the chosen sample lies, and which of the points are selected."""
 
     projected: Projected
     looks: Coloured
+    by: tuple[str, int]
     chosen: np.ndarray
     inside: np.ndarray
 
@@ -72,7 +73,6 @@ class SamplesMap(View):
     def __init__(self, stage: Stage) -> None:
         super().__init__(stage)
         self._found: Found | None = None
-        self._of: Projected | None = None
         self._order = np.zeros(0, int)
         self._is_filling = False
 
@@ -207,7 +207,7 @@ class SamplesMap(View):
             values, title = self.source.samples[by].to_numpy()[found.rows], _TITLES.get(by, by.capitalize())
         inside = np.isin(found.rows, ranges.read(chosen.among, len(self.source)))
         point = found.point_of(self.source, chosen.layer, chosen.state, chosen.sample)
-        return Found(found, coloured(by, values, self.look, title), point, inside)
+        return Found(found, coloured(by, values, self.look, title), (by, chosen.unit if by == UNIT else 0), point, inside)
 
     def _unit(self, chosen: Chosen) -> Hashable:
         """The label of the chosen unit.
@@ -224,14 +224,16 @@ class SamplesMap(View):
 
     def show(self, found: Found, chosen: Chosen) -> None:
         """Move, colour and mark the points."""
-        self._found = found
+        before, self._found = self._found, found
         is_there = bool(np.isfinite(found.chosen).all())
-        self._fill(found)
+        are_others = before is None or before.projected is not found.projected
+        if are_others:
+            self._frame(found)
+        if are_others or before is None or before.by != found.by:  # not for each sample: many points would be sent for one ring
+            self._fill(found)
+            self._legend.object = legend_html(found.looks)
         self._mark.data = {"x": found.chosen[:1], "y": found.chosen[1:]} if is_there else {"x": [], "y": []}
         self._mark_inside(found)
-        if self._of is not found.projected:
-            self._of = found.projected
-            self._frame(found)
         self._is_filling = True
         try:
             self._colour.value = colouring(self.source, chosen.colour)
@@ -239,7 +241,6 @@ class SamplesMap(View):
             self._is_filling = False
         self._clear.visible = bool(chosen.among)
         self._about.object = f'<span role="status">{escape(" ".join(self._sentences(found, chosen)))}</span>'
-        self._legend.object = legend_html(found.looks)
 
     def _fill(self, found: Found) -> None:
         looks, is_cross = found.looks, np.array(found.looks.marker, object) == CROSS

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from seqscope.explorer.colours import MARKERS, Coloured
+from seqscope.explorer.colours import CROSS, MARKERS, Coloured
 from seqscope.explorer.projected import Projected
 from seqscope.explorer.theme import LIGHT
 from seqscope.plot import style
@@ -21,11 +23,12 @@ def draw(made: Projected, looks: Coloured, chosen: np.ndarray, *, title: str) ->
     figure = Figure(figsize=(8.0, 6.0), layout="constrained")
     ax = figure.subplots()
     colors, markers = np.array(looks.color, object), np.array(looks.marker, object)
-    for marker in dict.fromkeys(looks.marker):
+    edge = "none" if looks.values is None else LIGHT.soft  # what is near to white is seen by its edge
+    for marker in sorted(set(looks.marker), key=lambda marker: marker == CROSS):  # mistakes lie on top
         of = markers == marker
-        width = 1.2 if marker == "x" else 0.0
         x, y = made.points[of].T
-        ax.scatter(x, y, c=list(colors[of]), marker=MARKERS[marker], s=22, alpha=0.75, linewidths=width, rasterized=len(markers) > _MANY)
+        options: dict[str, Any] = {"linewidths": 1.2} if marker == CROSS else {"linewidths": 0.3, "edgecolors": edge}
+        ax.scatter(x, y, c=list(colors[of]), marker=MARKERS[marker], s=22, alpha=0.75, rasterized=len(markers) > _MANY, **options)
     if np.isfinite(chosen).all():
         ax.scatter(chosen[:1], chosen[1:], s=150, facecolors="none", edgecolors=LIGHT.mark, linewidths=2, zorder=3)
     if looks.values is not None:
