@@ -39,6 +39,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/onnx.py
 	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/explorer.py
 
 setup: $(STAMP)
 

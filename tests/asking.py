@@ -26,7 +26,7 @@ def get(url, **headers):
     """The status, the headers and the text of an answer."""
     asked = urllib.request.Request(url, headers={name.replace("_", "-"): value for name, value in headers.items()})
     try:
-        with contextlib.closing(urllib.request.urlopen(asked, timeout=60)) as answer:
+        with contextlib.closing(urllib.request.urlopen(asked, timeout=120)) as answer:
             return answer.status, answer.headers, answer.read().decode(errors="replace")
     except urllib.error.HTTPError as error:
         with error:
@@ -47,14 +47,19 @@ async def connect(url, token, **headers):
     """The connection of a page."""
     address = urlsplit(url)
     socket = f"ws://{address.netloc}{address.path.rstrip('/')}/ws"
-    asked = HTTPRequest(socket, headers={name.replace("_", "-"): value for name, value in headers.items()}, request_timeout=30)
+    asked = HTTPRequest(
+        socket, headers={name.replace("_", "-"): value for name, value in headers.items()}, connect_timeout=120, request_timeout=120
+    )
     return await websocket_connect(asked, subprotocols=["bokeh", token])
 
 
 async def message(connection):
-    """The next message that is not about the connection itself: its header and its content."""
-    parts = [await asyncio.wait_for(connection.read_message(), 60) for _ in range(3)]
-    return json.loads(parts[0]), json.loads(parts[2])
+    """The next message: its header and its content. What it has in arrays is read past."""
+    parts = [await asyncio.wait_for(connection.read_message(), 120) for _ in range(3)]
+    header = json.loads(parts[0])
+    for _ in range(2 * header.get("num_buffers", 0)):
+        await asyncio.wait_for(connection.read_message(), 120)
+    return header, json.loads(parts[2])
 
 
 async def ask(connection, kind, content="{}"):
@@ -62,7 +67,10 @@ async def ask(connection, kind, content="{}"):
     header = json.dumps({"msgid": "1", "msgtype": kind})
     for part in (header, "{}", content):
         await connection.write_message(part)
-    return await message(connection)
+    while True:  # what the page says by itself comes in between
+        told, found = await message(connection)
+        if told.get("reqid") == "1":
+            return told, found
 
 
 async def leave(connection):

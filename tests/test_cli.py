@@ -44,7 +44,7 @@ def seqscope_here(tmp_path, monkeypatch, capfd):
 
 def seqscope(*arguments, cwd=None):
     command = [sys.executable, "-W", "error", "-c", "from seqscope.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd, timeout=120)
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -86,24 +86,25 @@ def test_the_page_needs_nothing_outside_itself(demo):
 
 def test_the_page_holds_every_picture_with_words_for_it(demo):
     page = (demo[0] / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 7
-    assert all(len(text) > 10 for text in re.findall(r'alt="([^"]*)"', page))
+    texts = re.findall(r'<img[^>]*alt="([^"]*)"', page)
+    assert page.count("data:image/png;base64,") == len(texts) >= 7
+    assert all(len(text) > 10 for text in texts)
 
 
 def test_the_page_says_the_accuracy_that_the_network_has(demo):
     X, y = sq.datasets.japanese_vowels("test")
     right = int((sq.Scope(sq.zoo.japanese_vowels()).predict(X).idxmax("output") == y).sum())
-    assert f"Of the 370 test utterances {right} are given to the right speaker" in (demo[0] / "report.html").read_text()
+    assert f"Of 370 sequences {right} are given to the right class" in (demo[0] / "report.html").read_text()
 
 
 def test_the_page_shows_what_each_class_asks_for_and_the_units_that_tell_them(demo):
     page = (demo[0] / "report.html").read_text()
     probability, near, far = map(
-        float, re.search(r"probability of ([\d.]+) % or more.* at ([\d.]+) to ([\d.]+)\.", page, re.DOTALL).groups()
+        float, re.search(r"probability of ([\d.]+) % or more.* is ([\d.]+) to ([\d.]+) times what is usual", page, re.DOTALL).groups()
     )
     assert probability >= 99
     assert 0 < near < far < 5
-    table = page.split("What each hidden unit does</h2>")[1].split("</table>")[0]
+    table = page.split("The unit that tells each class best</h2>")[1].split("</table>")[0]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in table.split("<tr>")[2:]]
     assert [row[0] for row in rows] == list("123456789")
     X, y = sq.datasets.japanese_vowels("test")

@@ -254,6 +254,12 @@ def test_another_sample_moves_the_ring_and_sends_no_points_again(vowels):
     show(view, Chosen(layer="lstm", colour="unit", unit=4))
     show(view, Chosen(layer="lstm", colour="unit", unit=5))
     assert view._bar.title == "Mean of lstm, unit 5"
+    assert view._hover.tooltips == [
+        ("sample", "@id"),
+        ("label", "@label"),
+        ("predicted class", "@prediction"),
+        ("Mean of lstm, unit 5", "@text"),
+    ]
 
 
 def test_many_classes_are_named_where_the_mouse_is():

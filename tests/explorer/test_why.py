@@ -166,7 +166,7 @@ def test_at_a_layer_its_units_are_the_rows(vowels):
     expected = vowels.scope.attribute(vowels.X[0], "gradient", layer="lstm").transpose("unit", "time").values
     assert found.style == "heatmap"
     np.testing.assert_allclose(panel(view, 1), expected, rtol=1e-5, atol=1e-7)
-    assert view._input_box.visible
+    assert view._input_box.is_filled
 
 
 def test_at_a_layer_and_at_the_input_steps_are_summed(vowels):
@@ -270,8 +270,8 @@ def test_the_python_makes_what_is_seen(vowels, said):
 def test_one_that_fails_says_so_and_the_other_is_shown(planted):
     view, found, chosen = shown(planted, method="instances", target="@unit", layer="relu_2", unit=3)
     assert "instances gives the evidence" in view._panels[0].words.object
-    assert not view._panels[0].box.visible
-    assert view._panels[1].box.visible
+    assert not view._panels[0].box.is_filled
+    assert view._panels[1].box.is_filled
     assert found.agreement is None
     assert view.code(found, chosen).endswith("sq.plot.attribution(X[0], first, style='lanes')")
     run(planted, view.code(found, chosen))
@@ -427,6 +427,11 @@ _RAW = """name => {
   const raw = image.data_source.data.raw[0]; return raw && image.data_source.data.image.length ? Array.from(raw) : null; }"""
 
 
+_WIDTH = """name => {
+  const view = Bokeh.index.find_one(Bokeh.documents[0].get_model_by_name(name));
+  return view ? view.el.getBoundingClientRect().width : 0; }"""
+
+
 def drawn(page, name, until=lambda raw: raw is not None):
     """The values that a panel holds in the browser."""
     for _ in range(150):
@@ -460,6 +465,25 @@ def test_in_the_browser_another_method_is_another_picture(page, served, vowels):
     assert limits[0] == limits[1] == [-1, 1]
 
 
+_CELL = """([step, row]) => {
+  const plot = Bokeh.documents[0].get_model_by_name("why-first"), view = Bokeh.index.find_one(plot);
+  const box = view.el.getBoundingClientRect(), frame = view.frame.bbox, time = plot.x_range, rows = plot.y_range;
+  return [box.left + frame.left + frame.width * (step - time.start) / (time.end - time.start),
+          box.top + frame.top + frame.height * (row + 0.5) / (rows.end - rows.start)]; }"""
+
+
+def test_in_the_browser_hovering_says_the_channel_the_time_and_the_raw_value(page, served, vowels):
+    page.goto(served(vowels) + "?view=why&sample=4")
+    value = attributed(vowels, 4, "integrated_gradients")[2, 6]
+    drawn(page, "why-first")
+    page.wait_for_function(f"() => ({_WIDTH})('why-first') > 300")
+    page.wait_for_timeout(400)  # until it is laid out
+    page.mouse.move(*page.evaluate(_CELL, [6, 2]))
+    told = page.locator(".bk-Tooltip").filter(has_text="attribution")
+    for words in ("Feature 3", f"{value:.4g}", "6"):
+        expect(told.get_by_text(words, exact=True)).to_be_visible()
+
+
 def test_in_the_browser_another_sample_is_explained(page, served, vowels):
     page.goto(served(vowels) + "?view=why&sample=9")
     first = drawn(page, "why-first")
@@ -468,3 +492,14 @@ def test_in_the_browser_another_sample_is_explained(page, served, vowels):
     after = drawn(page, "why-first", lambda raw: raw is not None and len(raw) != len(first))
     np.testing.assert_allclose(after, of(vowels, 10, "integrated_gradients"), rtol=1e-4, atol=1e-6)
     expect(page.get_by_text("Predicted '1', labelled '1'")).to_be_visible()
+
+
+def test_in_the_browser_what_fails_takes_no_place_and_comes_back(page, served, planted):
+    page.goto(served(planted) + "?view=why&versus=instances&target=@unit&layer=relu_2")
+    expect(page.get_by_text("instances gives the evidence")).to_be_visible()
+    drawn(page, "why-first")
+    page.get_by_label("What is explained").select_option("the predicted output")
+    np.testing.assert_allclose(drawn(page, "why-second"), attributed(planted, 0, "instances").ravel(), rtol=1e-4, atol=1e-6)
+    expect(page.get_by_text("instances gives the evidence")).to_be_hidden()
+    for name in ("why-first", "why-second"):
+        page.wait_for_function(f"name => ({_WIDTH})(name) > 300", arg=name)

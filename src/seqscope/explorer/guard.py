@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from bokeh.resources import Resources
 from bokeh.server.tornado import BokehTornado
 from bokeh.server.views.autoload_js_handler import AutoloadJsHandler
+from bokeh.server.views.ico_handler import IcoHandler
 from bokeh.server.views.metadata_handler import MetadataHandler
 from bokeh.server.views.static_handler import StaticHandler
 from panel.io.server import DocHandler, WSHandler
@@ -80,7 +81,7 @@ class Guarded(BokehTornado):  # type: ignore[misc]
             **options,
         )
         rules = self.wildcard_router.rules
-        rules[:] = [rule for rule in rules if not _is_one_of(rule.target, (AutoloadJsHandler, MetadataHandler))]
+        rules[:] = [rule for rule in rules if not _is_one_of(rule.target, (AutoloadJsHandler, MetadataHandler, IcoHandler))]
         for rule in rules:
             rule.target = {DocHandler: Page, WSHandler: Socket}.get(rule.target, rule.target)
 

@@ -121,11 +121,11 @@ def _names(array: xr.DataArray, dim: str) -> list[str]:
 
 _ROW = """
 const names = about.data.names[0], high = about.data.high[0];
-const row = Math.floor((high - special_vars.data_y) * names.length / high);
+const row = Math.floor((high - special_vars.y) * names.length / high);
 return names[Math.max(0, Math.min(names.length - 1, row))];
 """
 _STEP = """
 const words = about.data.words[0];
-return words[Math.max(0, Math.min(words.length - 1, Math.floor((special_vars.data_x - about.data.x[0]) / about.data.dx[0])))];
+return words[Math.max(0, Math.min(words.length - 1, Math.floor((special_vars.x - about.data.x[0]) / about.data.dx[0])))];
 """
 _NUMBER = "return Number.isFinite(value) ? String(Number(value.toPrecision(4))) : 'none';"

@@ -169,6 +169,13 @@ def _one_of(value: str, known: tuple[str, ...], what: str) -> str:
     return value
 
 
+class _Template(pn.Template):  # type: ignore[misc]
+    """A template with a short name: Panel asks for it again with each part, and the usual one says all that is on the page."""
+
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+
 class Page:
     """One person's page."""
 
@@ -206,7 +213,7 @@ class Page:
         self._show_time()
         self._open(self._side, self._side_tabs.active, is_main=False)
         self._open(self._main, self._tabs.active, is_main=True)
-        made = pn.Template(_text("page.html"))
+        made = _Template(_text("page.html"))
         made.location = True
         for name, part in {
             "keys": self._keys,

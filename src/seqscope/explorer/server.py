@@ -25,7 +25,6 @@ from panel.io.application import build_applications
 from panel.io.resources import DIST_DIR
 from tornado.httpserver import HTTPServer
 from tornado.ioloop import IOLoop
-from tornado.netutil import bind_sockets
 from tornado.web import StaticFileHandler
 
 from seqscope.errors import DataError, SeqscopeError
@@ -54,8 +53,8 @@ class Served:
     source : Source
     host : str
         The address that is listened on.
-    sockets : list of socket
-        Bound to it.
+    bound : socket
+        That listens on it.
     make : function of Source
         Makes the page for one session.
     notes : tuple of str
@@ -68,11 +67,11 @@ class Served:
         What there is to be said of it, a sentence each.
     """
 
-    def __init__(self, source: Source, host: str, sockets: list[socket.socket], make: Making, notes: tuple[str, ...] = ()) -> None:
-        self.notes, self._sockets, self._doors = notes, sockets, Doors(host)
+    def __init__(self, source: Source, host: str, bound: socket.socket, make: Making, notes: tuple[str, ...] = ()) -> None:
+        self.notes, self._socket, self._doors = notes, bound, Doors(host)
         # Who can reach this machine does not reach the page without its address.
         self._prefix = "" if self._doors.is_local else f"/{secrets.token_urlsafe(24)}"
-        self.port: int = sockets[0].getsockname()[1]
+        self.port: int = bound.getsockname()[1]
         self.url = f"http://{_named(host)}:{self.port}{self._prefix}/"
         self._application: Guarded | None = None
         self._begun: Future[tuple[IOLoop, asyncio.Event]] = Future()
@@ -89,14 +88,13 @@ class Served:
             else:
                 self._begun.set_exception(error)
         finally:
-            for one in self._sockets:
-                one.close()
+            self._socket.close()
 
     async def _serve(self, source: Source, make: Making) -> None:
         loop, ended = IOLoop.current(), asyncio.Event()
         self._application = application = self._guarded(source, make)
         http = HTTPServer(application)
-        http.add_sockets(self._sockets)
+        http.add_sockets([self._socket])
         server = BaseServer(loop, application, http)
         server.start()
         self._begun.set_result((loop, ended))
@@ -235,17 +233,17 @@ def serve(source: Source, *, host: str | None = None, port: int | None = None, m
     silence(EMPTY_LAYOUT, True)  # a view that was not looked at yet is none
     wanted = PORT if port is None else port
     listened = host or HOST
-    sockets = _bound(listened, wanted)
-    taken = sockets[0].getsockname()[1]
+    bound = _bound(listened, wanted)
+    taken = bound.getsockname()[1]
     notes = [f"Port {wanted} is in use: taken {taken}."] if wanted and taken != wanted else []
-    served = Served(source, listened, sockets, make or page_of, tuple(notes))
+    served = Served(source, listened, bound, make or page_of, tuple(notes))
     if served.is_open:
         served.notes += (f"Whoever has the address {served.url} can look at the data: it leads here from other machines, unencrypted.",)
     return served
 
 
-def _bound(host: str, port: int) -> list[socket.socket]:
-    """Sockets on the first free port from one on."""
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket on the first free port from one on."""
     if ":" in host:
         raise DataError(f"The page can't be served at '{host}': give a name or an address of the form 192.0.2.1.")
     if not 0 <= port <= 65535:
@@ -253,15 +251,29 @@ def _bound(host: str, port: int) -> list[socket.socket]:
     tried = range(port, min(port + _TRIED, 65536)) if port else range(1)
     for number in tried:
         try:
-            return bind_sockets(number, host, family=socket.AF_INET)
+            return _listening(host, number)
         except OSError as error:
-            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise DataError(
-                    f"The page can't be served at '{host}': it is no address of this machine ({error.strerror or error})."
-                ) from error
-            if error.errno == errno.EACCES and sys.platform != "win32":  # where Windows says so the port is in use
+            is_taken = error.errno == errno.EADDRINUSE or (error.errno == errno.EACCES and sys.platform == "win32")
+            if error.errno == errno.EACCES and not is_taken:
                 raise DataError(f"Port {number} may not be used by this person: give one above 1023.") from error
+            if not is_taken:
+                raise DataError(f"The page can't be served at '{host}', no address of this machine ({error.strerror or error}).") from error
     raise DataError(f"Of the ports {tried[0]} to {tried[-1]} none is free: give another with port=.")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    address = socket.getaddrinfo(host or None, port, socket.AF_INET, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)[0][-1]
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        if sys.platform != "win32":  # there it would let two listen at one port
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setblocking(False)
+        made.bind(address)
+        made.listen(128)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _named(host: str) -> str:

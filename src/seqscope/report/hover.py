@@ -49,8 +49,8 @@ def panels_of(figure: Figure) -> list[Panel]:
 
 
 def _panel(figure: Figure, ax: Axes, mesh: QuadMesh) -> Panel | None:
-    values = np.ma.filled(np.ma.asarray(mesh.get_array(), float), np.nan)
-    corners: Any = mesh.get_coordinates()  # type: ignore[no-untyped-call]
+    values: np.ndarray = np.ma.filled(np.ma.asarray(mesh.get_array(), float), np.nan)
+    corners: Any = mesh.get_coordinates()
     xs, ys = corners[0, :, 0], corners[:, 0, 1]
     values = values.reshape(len(ys) - 1, len(xs) - 1)
     if values.size > _MOST_CELLS or not ax.get_visible():

@@ -39,8 +39,8 @@ def attributions(subject: Subject) -> Iterator[Section]:
     yield Section(
         "What the decision rests on",
         f"{subject.named(row).capitalize()} ({subject.said(row)}) by methods that ask in different ways: {'; '.join(map(_asks, methods))}. "
-        f"Each is shown in shares of its own largest value. Rank correlation (Spearman) of {_agreed(found)}. Where they disagree, no picture "
-        "alone is a proof.",
+        f"Each is shown in shares of its own largest value. Rank correlation (Spearman) of {_agreed(found)}. Where they disagree, no "
+        "picture alone is a proof.",
         subject.opening + _compared_code(subject, row),
         picture=drawn(_side_by_side(subject.X[row], found), "The sequence several times, shaded by what each method says"),
         name="explained",

@@ -17,7 +17,7 @@ from seqscope.explorer.selection import Chosen
 from seqscope.explorer.stretches import Stretch, like, looked_at, searched
 from seqscope.explorer.views import match_paper
 from seqscope.explorer.views.channels import Channels, is_text
-from seqscope.explorer.views.match_found import Found, columns, find_matches, key_of
+from seqscope.explorer.views.match_found import Found, K, columns, find_matches, key_of
 from seqscope.explorer.views.match_models import PlacesSeen, Units
 from seqscope.explorer.views.view import Stage, View
 from seqscope.labelled import SAMPLE
@@ -41,6 +41,18 @@ _HINT = (
     "threshold or above throughout the stretch, and below it just before and after. The score is the share of these units in all that are "
     "on throughout a place."
 )
+_ROW, _HEAD = 25, 30
+_TABLE = """
+:host .tabulator { background: var(--sq-ground); border: 1px solid var(--sq-line); font-size: 12px; color: var(--sq-text); }
+:host .tabulator .tabulator-header, :host .tabulator .tabulator-header .tabulator-col {
+  background: var(--sq-panel); color: var(--sq-text); border-color: var(--sq-line); }
+:host .tabulator .tabulator-header .tabulator-col .tabulator-col-content { padding: 5px 4px; }
+:host .tabulator .tabulator-tableholder, :host .tabulator .tabulator-table { background: var(--sq-ground); color: var(--sq-text); }
+:host .tabulator .tabulator-table .tabulator-row { background: var(--sq-ground); color: var(--sq-text); min-height: 24px;
+  border-bottom: 1px solid var(--sq-line); cursor: pointer; }
+:host .tabulator .tabulator-table .tabulator-row:hover { background: var(--sq-panel); }
+:host .tabulator .tabulator-row .tabulator-cell { padding: 3px 6px; height: 24px; border-right: none; }
+"""
 _WRAP = [".bk-btn-group { flex-wrap: wrap; } .bk-btn { flex: 0 0 auto; min-width: 34px; }"]
 
 
@@ -105,7 +117,8 @@ class Match(View):
             text_align=dict.fromkeys(_NUMBERS, "right"),
             configuration={"columnDefaults": {"headerSort": False, "tooltip": False}},
             sizing_mode="stretch_width",
-            max_height=420,
+            stylesheets=[_TABLE],
+            height=_ROW * K + _HEAD,
             visible=False,
             css_classes=["sq-matches"],
         )

@@ -117,7 +117,8 @@ class Sample(View):
         self._told.object = self._said(found, chosen)
         self._channels.fill(found.input, chosen.sample, chosen.cells)
         self._show_units(found, chosen)
-        self._heatmap.mark(int(np.flatnonzero(found.order == chosen.unit)[0]))
+        rows = np.flatnonzero(found.order == chosen.unit)
+        self._heatmap.mark(int(rows[0]) if len(rows) else None)
         self._heatmap.brush(chosen.start, chosen.stop)
         self._strip.fill(found.unit)
         self._clear.visible = chosen.start < chosen.stop

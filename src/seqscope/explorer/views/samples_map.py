@@ -137,9 +137,8 @@ class SamplesMap(View):
         for width, color in ((5, self.look.ground), (2.5, self.look.mark)):
             plot.scatter("x", "y", marker="circle", size=17, fill_color=None, line_color=color, line_width=width, source=self._mark)
         lasso.renderers = box.renderers = [marks]
-        said = {"id": "sample", "label": "label", "prediction": "predicted", "text": "colour"}
-        there = ["id", *(name for name in (LABEL, PREDICTION) if name in self.source.samples), "text"]
-        plot.add_tools(HoverTool(renderers=[marks], tooltips=[(said[name], f"@{name}") for name in there], visible=False))
+        self._hover = HoverTool(renderers=[marks], visible=False, limit=3)
+        plot.add_tools(self._hover)
         self._mapper = LinearColorMapper(palette=scale(0.0, 1.0)[0], low=0.0, high=1.0)
         self._bar = ColorBar(
             color_mapper=self._mapper,
@@ -260,6 +259,9 @@ class SamplesMap(View):
             **{name: [listing.said(value) for value in part[name].tolist()] if name in part else none for name in (LABEL, PREDICTION)},
         }
         self._points.data = {name: _in_order(values, self._order) for name, values in columns.items()}
+        known = [name for name in (LABEL, PREDICTION) if name in part]
+        more = [] if found.by[0] in known else [(looks.title, "@text")]
+        self._hover.tooltips = [(SAMPLE, "@id"), *((_WORDS[name], f"@{name}") for name in known), *more]
         self._bar.visible = looks.values is not None
         if looks.values is not None:
             self._mapper.update(palette=scale(*looks.limits)[0], low=looks.limits[0], high=looks.limits[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 import panel as pn
@@ -60,7 +61,8 @@ class Strip:
         self.values = Lines(stage.look, stage.time, height=160, ylabel="Value")
         self._gates = pn.pane.Bokeh(self.gates.plot, margin=0, sizing_mode="stretch_width")
         values = pn.pane.Bokeh(self.values.plot, margin=0, sizing_mode="stretch_width")
-        self.panel = pn.Column(self._gates, values, sizing_mode="stretch_width", margin=0)
+        self._head = pn.pane.HTML("", sizing_mode="stretch_width", margin=(2, 5, 0, 5))
+        self.panel = pn.Column(self._head, self._gates, values, sizing_mode="stretch_width", margin=0)
 
     def fill(self, found: UnitLines) -> None:
         """Draw another unit's."""
@@ -69,7 +71,7 @@ class Strip:
                 lines.fill(found.clock, np.stack(list(drawn.values())), [NAMES.get(name, name) for name in drawn])
         if self._gates.visible != bool(found.gates):
             self._gates.visible = bool(found.gates)
-        self.values.plot.yaxis.axis_label = f"Unit {found.label}"
+        self._head.object = f"<b>Unit {escape(found.label)}</b>"  # on an axis it would lay the figure out anew
 
 
 def lines_of(source: Source, chosen: Chosen, values: xr.DataArray) -> UnitLines:

@@ -51,14 +51,14 @@ class Why(View):
         self._controls = WhyControls(self.source, self.selection)
         self._head = pn.pane.HTML("", sizing_mode="stretch_width", margin=0)
         self._input = Lines(self.look, self.stage.time, height=150, ylabel="Input")
-        self._input_box = _box(self._input.plot)
+        self._input_box = _Box(self._input.plot)
         self._panels = [_Panel(self.stage, name) for name in ("why-first", "why-second")]
         words = pn.Row(*(panel.words for panel in self._panels), sizing_mode="stretch_width", margin=0)
-        drawn = pn.Row(*(panel.box for panel in self._panels), sizing_mode="stretch_width", margin=0)
+        drawn = pn.Row(*(panel.box.view for panel in self._panels), sizing_mode="stretch_width", margin=0)
         self._text = ColouredText(self.look, chosen=self._clicked)
         self._text.plot.name = "why-text"
-        self._text_box = _box(self._text.plot)
-        parts = (self._controls.view, self._head, self._input_box, words, drawn, self._text_box)
+        self._text_box = _Box(self._text.plot)
+        parts = (self._controls.view, self._head, self._input_box.view, words, drawn, self._text_box.view)
         return pn.Column(*parts, sizing_mode="stretch_width", margin=0)
 
     def _clicked(self, place: int) -> None:
@@ -77,9 +77,9 @@ class Why(View):
             return
         self._controls.fill(chosen, {"method": found.sides[0].method, "versus": found.sides[1].method})
         self._head.object = _head(found, chosen)
-        self._text_box.visible = found.text is not None
-        self._input_box.visible = found.style == HEATMAP and CHANNEL in self.source.inputs()[chosen.sample].dims
-        if self._input_box.visible:
+        self._text_box.put(found.text is not None)
+        self._input_box.put(found.style == HEATMAP and CHANNEL in self.source.inputs()[chosen.sample].dims)
+        if self._input_box.is_filled:
             self._input.fill(Clock(found.x), found.x.values.T, [str(name) for name in found.x.coords[CHANNEL].values])
         if found.text is not None:
             self._text.fill(found.text, mark=(chosen.start, chosen.stop))
@@ -114,25 +114,38 @@ class _Panel:
         self.words = pn.pane.HTML("", sizing_mode="stretch_width", margin=(2, 4))
         self.lanes = Lanes(stage.look, stage.time)
         self.lanes.plot.name = name
-        self.box = _box(self.lanes.plot)
+        self.box = _Box(self.lanes.plot)
 
     def fill(self, found: Compared, place: int, ends: tuple[float, float] | None) -> None:
         side, array = found.sides[place], found.drawn[place]
         self.words.object = _words(side)
-        self.box.visible = array is not None and found.style != TEXT
         if array is None or found.style == TEXT:
+            self.box.put(False)
             return
         line = found.x if found.style == LANES else None
         dim = str(array.dims[-1])
         axis = style.label_of(array, dim) if line is None else style.label_of(found.x, CHANNEL)
         self.lanes.fill(array, found.scale, size=found.sizes[place], line=line, axis=axis)
         self.lanes.brush(ends)
+        self.box.put(True)
 
 
-def _box(plot: Any) -> pn.Column:
-    """A plot in a box that can be hidden."""
-    drawn = pn.pane.Bokeh(plot, sizing_mode=plot.sizing_mode, margin=0)
-    return pn.Column(drawn, css_classes=["sq-wide"], sizing_mode="stretch_width", visible=False, margin=0)
+class _Box:
+    """A place for a plot, which is there or not: a plot that is hidden when the page is made may stay so in the browser."""
+
+    def __init__(self, plot: Any) -> None:
+        self._drawn = pn.pane.Bokeh(plot, sizing_mode=plot.sizing_mode, margin=0)
+        self.view = pn.Column(css_classes=["sq-wide"], sizing_mode="stretch_width", margin=0)
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether the plot is there."""
+        return len(self.view) > 0
+
+    def put(self, there: bool) -> None:
+        """Put the plot there, or take it away."""
+        if there != self.is_filled:
+            self.view[:] = [self._drawn] if there else []
 
 
 # Words
