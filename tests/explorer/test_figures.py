@@ -174,7 +174,7 @@ def test_lines_are_named_and_told_apart():
     assert all(contrast(color, DARK.ground) >= 3 for color in data["color"])
     assert lines._legend.visible
     assert all(len(short) <= 13 for short in data["short"])
-    lines.fill(Clock(layer()), rows[:1], ["one"])
+    lines.fill(Clock(layer()), np.repeat(rows, 2, axis=0), [str(row) for row in range(20)])
     assert not lines._legend.visible
 
 

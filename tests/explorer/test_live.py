@@ -237,8 +237,7 @@ def test_what_was_carried_holds_for_its_sample_alone(vowels):
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
-        ("step=20", "Sample 0 can't be played up to 20 steps: it has 19."),
-        ("step=-1", "Sample 0 can't be played up to -1 steps"),
+        ("step=-1", "-1 steps can't be played: expected 0 or more."),
         ("carried=x", "'x' says no samples that were played one after the other"),
         ("carried=999.0", "There is no sample 999"),
         ("carried=" + ".".join(["1"] * 30), "29 samples can't be played before another: expected 20 at most."),
@@ -247,6 +246,14 @@ def test_what_was_carried_holds_for_its_sample_alone(vowels):
 def test_a_bad_address_is_told(vowels, query, sentence):
     _, (wrong,) = read_query(query, first_choice(vowels), Checks(vowels))
     assert wrong.startswith(sentence)
+
+
+def test_more_steps_than_there_are_is_the_whole_sample(vowels):
+    view = view_of(vowels, sample=7, step=29)
+    view.selection.choose(sample=0)
+    assert "<b>Step 19 of 19</b>" in view._told.object
+    chosen, wrong = read_query(view.selection.chosen.query, first_choice(vowels), Checks(vowels))
+    assert (chosen.step, wrong) == (19, [])
 
 
 # Where it can't be
@@ -281,6 +288,16 @@ def test_a_closed_page_holds_no_stream(vowels, clock):
     assert not clock[-1].runs
     with pytest.raises(UnsupportedError, match="closed"):
         stream.step(vowels.X[0].values[0])
+
+
+def test_what_fails_while_it_plays_is_told_in_its_place(vowels, clock, monkeypatch):
+    view = view_of(vowels, step=2)
+    view._play.clicks += 1
+    monkeypatch.setattr(view._player, "to", lambda *given: (_ for _ in ()).throw(DataError("The step holds <NaN>.")))
+    clock[-1].do()
+    assert not view.is_playing
+    assert view._failed.visible
+    assert view._failed.object == "The step holds &lt;NaN&gt;."
 
 
 def test_tokens_are_played():

@@ -73,7 +73,7 @@ class Lines:
         """
         self._clock, self._rows, self._names = clock, rows, [str(name) for name in names]
         self._draw()
-        self._legend.visible = 1 < len(rows) <= self.MOST_NAMED
+        self._legend.visible = len(rows) <= self.MOST_NAMED
         put_clock(self.plot, clock)
         if not self._is_clock_named:
             self.plot.xaxis.axis_label = ""

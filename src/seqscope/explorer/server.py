@@ -99,8 +99,8 @@ class Served:
         server.start()
         self._begun.set_result((loop, ended))
         await ended.wait()
-        server.stop()
         await _close(application, http)
+        server.stop()
 
     def _guarded(self, source: Source, make: Making) -> Guarded:
         return Guarded(
@@ -197,15 +197,16 @@ def _sentence(text: str) -> pn.Template:
 
 async def _close(application: Guarded, http: HTTPServer) -> None:
     """Give up all connections and all sessions."""
+    http.stop()
     for client in list(application._clients):
         connection = client._socket.ws_connection
+        application.client_lost(client)
         if connection is not None:
             connection.stream.close()
     await http.close_all_connections()
     for context in application.applications.values():
         for session in list(context.sessions):
             session.request_expiration()
-    await asyncio.sleep(0)  # those whose connection was just closed notice it
     await application._cleanup_sessions()
 
 

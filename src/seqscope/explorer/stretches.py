@@ -91,17 +91,16 @@ def check_step(value: int) -> int:
 
 
 def check_played(source: Source, value: int, sample: int) -> int:
-    """So many steps as a sample has, at most.
+    """So many steps, or as many as the sample has: it may have become another, shorter one.
 
     Raises
     ------
     DataError
-        It has fewer.
+        It is negative.
     """
-    length = int(source.lengths[sample])
-    if not 0 <= value <= length:
-        raise DataError(f"Sample {sample} can't be played up to {value} steps: it has {length}.")
-    return value
+    if value < 0:
+        raise DataError(f"{value} steps can't be played: expected 0 or more.")
+    return min(value, int(source.lengths[sample]))
 
 
 def before(chosen: Chosen) -> tuple[int, ...]:

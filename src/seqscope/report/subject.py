@@ -13,12 +13,15 @@ import xarray as xr
 
 from seqscope.errors import DataError, LayerError, SampleError, nearest, quoted
 from seqscope.judged import PREDICTION, SCORE, WRONG, table_of
-from seqscope.labelled import OUTPUT_TIME, STEP, TIME, UNIT
+from seqscope.labelled import OUTPUT, OUTPUT_TIME, SAMPLE, STEP, TIME, UNIT
 from seqscope.scope import Scope
 from seqscope.sequences import Sequences
+from seqscope.target import output
 
 # Sequences over which the units of a layer are judged, and samples that are shown, at most.
 _MOST, _SHOWN = 2000, 4
+# Sequences with more channels than this have no lane for each.
+MOST_LANES = 24
 _RECURRENT = ("lstm", "gru", "rnn")
 
 
@@ -149,10 +152,24 @@ class Subject:
             if unknown:
                 raise DataError(f"This model can't be explained by '{unknown[0]}': expected methods out of {quoted(able, most=20)}.")
         asked = tuple(self.asked.methods or ())
-        suitable = [name for name in ("integrated_gradients", "occlusion", "feature_ablation") if name in able and name not in asked]
+        known = ("occlusion", "feature_ablation") if self.X.is_tokens else ("integrated_gradients", "occlusion", "feature_ablation")
+        suitable = [name for name in known if name in able and name not in asked]
         return asked + tuple(suitable[: max(0, 2 - len(asked))])
 
     def attributed(self, row: int, method: str, *, target: Any = None) -> xr.DataArray | xr.Dataset:
         """What a sample's values contribute, by one method."""
-        wanted = self.asked.target if target is None else target
-        return self.scope.attribute(self.X[row], method, target=wanted, seed=self.asked.seed, progress=False)
+        wanted = self.target(row)[0] if target is None else target
+        options = self.options(method)
+        return self.scope.attribute(self.X[row], method, target=wanted, seed=self.asked.seed, progress=False, **options)
+
+    def target(self, row: int) -> tuple[Any, str]:
+        """What is explained of a sample, and the same in Python: of outputs with steps the one that is highest in the end."""
+        if self.asked.target is not None or OUTPUT_TIME not in self.predictions.dims:
+            return self.asked.target, repr(self.asked.target)
+        there = self.predictions.isel({SAMPLE: row}).dropna(OUTPUT_TIME, how="all")
+        place = int(there.isel({OUTPUT_TIME: -1}).argmax(OUTPUT))
+        return output(place, time=-1), f"sq.target.output({place}, time=-1)"
+
+    def options(self, method: str) -> dict[str, Any]:
+        """How a method is asked: where there are many channels they are hidden together, since each by itself would take too long."""
+        return {"channels": "all"} if method == "occlusion" and (self.X.n_channels or 0) > MOST_LANES else {}

@@ -18,14 +18,12 @@ from seqscope.judged import PREDICTION
 from seqscope.labelled import CHANNEL, OUTPUT, OUTPUT_TIME
 from seqscope.report import Section, Table
 from seqscope.report.parts import drawn
-from seqscope.report.subject import Subject
+from seqscope.report.subject import MOST_LANES, Subject
 
 # Samples over which two methods are compared; classes whose prototypes are made; mistakes that are explained.
 _COMPARED, _CLASSES, _MISTAKES = 12, 9, 2
 # Pairs of classes that are listed.
 _PAIRS = 12
-# Sequences with more channels than this have no lane for each.
-_MOST_LANES = 24
 # A short ascent: classes are reached by it, and nine take a few seconds.
 ASCENT: dict[str, Any] = {"restarts": 2, "steps": 80, "rate": 0.1}
 
@@ -75,16 +73,20 @@ def _agreed(found: dict[str, Any]) -> str:
 
 
 def _compared_code(subject: Subject, row: int) -> str:
-    target = "" if subject.asked.target is None else f", target={subject.asked.target!r}"
-    return (
-        f"found = {{name: scope.attribute(X[{row}], name{target}, seed={subject.asked.seed}) for name in {subject.methods!r}}}\n"
-        f"sq.plot.compare_attributions(X[{row}], found)"
-    )
+    asked = "".join(f"    {name!r}: {_call(subject, row, name)},\n" for name in subject.methods)
+    return f"found = {{\n{asked}}}\nsq.plot.compare_attributions(X[{row}], found)"
+
+
+def _call(subject: Subject, row: int, method: str) -> str:
+    """The Python that attributes a sample by one method."""
+    target = "" if subject.target(row)[0] is None else f", target={subject.target(row)[1]}"
+    options = "".join(f", {name}={value!r}" for name, value in subject.options(method).items())
+    return f"scope.attribute(X[{row}], {method!r}{target}, seed={subject.asked.seed}{options})"
 
 
 def _side_by_side(x: xr.DataArray, found: dict[str, Any]) -> Any:
     titled = {_words(name): one for name, one in found.items()}
-    style: Any = "heatmap" if CHANNEL in x.dims and x.sizes[CHANNEL] > _MOST_LANES else None
+    style: Any = "heatmap" if CHANNEL in x.dims and x.sizes[CHANNEL] > MOST_LANES else None
     return next(iter(plot.compare_attributions(x, titled, style=style).values()))
 
 
@@ -101,7 +103,7 @@ def _agreement_table(subject: Subject) -> Section:
         f"Their rank correlation in {len(rows)} samples spread over the data: of {said}. 1: the same order of what counts; 0: none in "
         "common.",
         subject.opening + "from seqscope.attribution.agreement import agreement\n"
-        f"agreement(scope.attribute(X[0], {first!r}), scope.attribute(X[0], {second!r}))",
+        f"agreement({_call(subject, 0, first)}, {_call(subject, 0, second)})",
         table=Table(
             ("Sample", "What the model says", *(_pair(*pair).capitalize() for pair in pairs)),
             [(str(subject.table["sample"].iloc[row]), subject.said(row), *map(_two_figures, agreed[row])) for row in rows],
@@ -123,6 +125,8 @@ def prototypes(subject: Subject) -> Iterator[Section]:
     """What each class asks for: a made sequence beside the real one that comes nearest to it."""
     if OUTPUT_TIME in subject.predictions.dims:
         raise UnsupportedError("outputs have steps, so there is no one score to raise for each")
+    if (subject.X.n_channels or 0) > MOST_LANES:
+        raise UnsupportedError(f"a picture of {subject.X.n_channels} channels would not be read: scope.maximize makes such sequences")
     names = subject.predictions.coords[OUTPUT].values.tolist()
     shown = list(enumerate(names))[:_CLASSES]
     made = {

@@ -91,7 +91,8 @@ class Outputs:
     def __init__(self, look: Look, time: Range1d) -> None:
         self._columns = [f"y{place}" for place in range(MOST_LINES)]
         self.source = ColumnDataSource({"x": []} | {column: [] for column in self._columns})
-        self.plot = timed(look, time, height=160)
+        self._ends = Range1d(0, 1)
+        self.plot = timed(look, time, height=160, y_range=self._ends)
         self.plot.name, self.plot.yaxis.axis_label = "live-output", "Output"
         looks = {"source": self.source, "visible": False}
         self._lines, self._dots = [], []
@@ -131,6 +132,17 @@ class Outputs:
         elif new.start < new.stop:
             self.source.stream(data)
         self._key = key
+        self._widen(outputs[:, shown] if len(outputs) else outputs, is_more=is_more)
+
+    def _widen(self, outputs: np.ndarray, *, is_more: bool) -> None:
+        """Bring all into sight: 0 to 1, and more where there is more; nothing gets smaller while it grows."""
+        known = outputs[np.isfinite(outputs)]
+        low, high = min(0.0, float(known.min(initial=0.0))), max(1.0, float(known.max(initial=0.0)))
+        room = 0.05 * (high - low)
+        low, high = low - room, high + room
+        if is_more:
+            low, high = min(low, self._ends.start), max(high, self._ends.end)
+        self._ends.update(start=low, end=high)
 
     def _name(self, names: list[str]) -> None:
         """Say which output each line is."""

@@ -115,6 +115,7 @@ class Match(View):
             layout="fit_columns",
             titles={name: _TITLES[name] for name in known},
             text_align=dict.fromkeys(_NUMBERS, "right"),
+            header_align=dict.fromkeys(_NUMBERS, "right"),
             configuration={"columnDefaults": {"headerSort": False, "tooltip": False}},
             sizing_mode="stretch_width",
             stylesheets=[_TABLE],

@@ -113,6 +113,7 @@ def _search(source: Source, chosen: Chosen, query: Stretch) -> xr.Dataset:
 
 
 def columns(source: Source) -> list[str]:
+    """What is told of each place."""
     told = [name for name in (LABEL, PREDICTION) if name in source.samples]
     return [RANK, SAMPLE, *told, "start", "stop", "length", "score", "others"]
 

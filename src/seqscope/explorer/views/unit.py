@@ -49,7 +49,9 @@ class Unit(View):
             sizing_mode="stretch_width",
             margin=0,
         )
-        return pn.Column(self._head, self._windows.panel, below, self._unknown, sizing_mode="stretch_width", margin=0)
+        parts = (self._head, self._windows.panel, below, self._unknown)
+        self._body = pn.Column(*parts, sizing_mode="stretch_width", margin=0, visible=False)  # empty axes say nothing
+        return self._body
 
     def _histogram(self) -> Any:
         plot = figure(
@@ -112,6 +114,7 @@ class Unit(View):
         self._classes.factors = labels
         colors = [self.look.colors[0] if value >= 0.5 else self.look.colors[1] for value in told]
         self.told.data = {"label": labels, "auroc": told, "color": colors}
+        self._body.visible = True
 
     def code(self, found: Found, chosen: Chosen) -> str:
         """The report, what it follows, the windows."""

@@ -51,7 +51,8 @@ def _follows(found: Found) -> str:
     lag, r = followed["lag"].values[0], float(followed["correlation"].values[0])
     after = f", {abs(lag):g} step{'s' if abs(lag) != 1 else ''} {'later' if lag > 0 else 'before'}" if lag else ""
     part = "" if found.n_followed == found.n_samples else f" (in the first {found.n_followed:,} samples)"
-    return f"{followed['channel'].values[0]}{after}, r = {r:.3f}{part}"
+    name = str(followed["channel"].values[0])
+    return f"{'channel ' if name.isdigit() else ''}{name}{after}, r = {r:.3f}{part}"
 
 
 def selectivity(found: Found) -> tuple[list[str], np.ndarray]:
