@@ -129,7 +129,7 @@ WATCH = """() => {
     const what = "image" in model.data ? "heatmap" : "ys" in model.data ? "lines" : null;
     if (what) model.properties.data.change.connect(() => painted(what));
   }
-  for (const kind of ["keydown", "pointerdown", "change"])
+  for (const kind of ["keydown", "pointerdown", "input"])
     document.addEventListener(kind, () => { bench.began = performance.now(); bench.seen = {}; }, true);
 }"""
 
@@ -247,7 +247,7 @@ def measure(store: Path, rounds: int) -> tuple[Table, Table, Table]:
         server.note(f"with {SESSIONS} pages more")
         for one in pages:
             one.context.close()
-        page.wait_for_timeout(25_000)  # the server gives a page up some seconds after its person has gone
+        page.wait_for_timeout(20_000)  # the server gives a page up some seconds after its person has gone
         server.note("after they are closed")
         browser.close()
     return opening_table(server, opened), click_table(times), memory_table(server)

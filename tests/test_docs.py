@@ -166,3 +166,9 @@ def test_a_file_that_fixes_the_number_of_steps_takes_that_number_alone():
     assert scope.predict(np.zeros((12, 2, 3))).sizes == {"sample": 2, "output": 4}
     with pytest.raises(sq.errors.ModelError, match="fixes the number of steps at 12, and a sequence has 7: give sequences of 12 steps"):
         scope.predict([np.zeros((12, 3)), np.zeros((7, 3))])
+
+
+def test_the_page_about_the_explorer():
+    names = run("explorer.md")
+    assert names["address"].startswith("http://127.0.0.1:")
+    assert not names["served"].is_running

@@ -318,6 +318,21 @@ def test_both_directions():
     assert names["found"].unit.values.tolist() == found.units.tolist()
 
 
+def test_a_text_shows_its_letters():
+    model = sq.zoo.char_lstm()
+    texts = ["the king, the queen", "then the crown", "to be or not"]
+    source = source_of(sq.Scope(model), sq.Sequences.from_text(texts, characters=model.characters))
+    values = source.values("lstm", "", 0).values
+    rise = values[2] - np.maximum(values[1], values[3])
+    unit = int(rise.argmax())
+    view, found = shown(source, start=2, stop=3, threshold=float(values[2, unit] - rise[unit] / 2))
+    assert unit in found.units
+    assert "".join(found.places.texts[0])[:3] == "the"
+    n = len(found.places.texts[0])
+    assert list(view._places.letters.data["text"])[:n] == found.places.texts[0]
+    np.testing.assert_allclose(np.diff(view._places.letters.data["x"][:n]), 1)
+
+
 @pytest.mark.parametrize("look", [LIGHT, DARK], ids=["light", "dark"])
 def test_it_is_made_in_both_themes(vowels, look):
     view = view_of(vowels, look, **BRUSHED)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import xarray as xr
 
 from seqscope.cli.model import ModelGiven, takes_model
@@ -15,18 +14,13 @@ from seqscope.cli.reading import code_of, made_from, read_sequences
 from seqscope.cli.values import layer_of, values_of
 from seqscope.cli.voice import print_tables
 from seqscope.cli.writing import Made, Wanted, drawing, gives, paging
-from seqscope.errors import quoted, warn
-from seqscope.labelled import TIME
-from seqscope.scope import Scope
 from seqscope.sequences import Sequences
 
 if TYPE_CHECKING:
     from seqscope.report import Section, Table
 
-# Layers with gates; the others that are recurrent; what is shown of other layers' inputs where what they see is not known.
-_GATED, _RECURRENT, _WINDOW = ("lstm", "gru"), ("lstm", "gru", "rnn"), 20
-# Units listed, units whose windows are drawn, and windows of each.
-_LISTED, _DRAWN, _WINDOWS = 10, 3, 6
+# Units listed.
+_LISTED = 10
 
 _OPENING = """import seqscope as sq
 from seqscope import files
@@ -48,13 +42,14 @@ def units(
     sample: SampleAloneOption = None,
 ) -> None:
     """What each unit of a layer does over a data set: its range, what it follows, the classes it tells apart, its gates."""
+    from seqscope.report.units import known_beside
     from seqscope.units import summary
 
     scope = model.scope()
     sequences = read_sequences(scope, data, sample)
     name = layer_of(scope, layer)
     hidden = values_of(scope, sequences, name, None, progress=wanted.progress)
-    given = _given(scope, sequences, hidden, progress=wanted.progress)
+    given = known_beside(scope, sequences, hidden, progress=wanted.progress)
     report = summary(hidden, **given)
     opening = _OPENING.format(
         scope=model.code, data=code_of(data, sample), layer=name, more="".join(f", {_CODE[argument]}" for argument in given)
@@ -69,8 +64,9 @@ def units(
     def sections() -> list[Section]:
         draw_without_screen()
         from seqscope.report.units import sections as parts
+        from seqscope.report.units import telling_windows
 
-        return list(parts(report, _windows(scope, sequences, hidden, report), opening=opening))
+        return list(parts(report, telling_windows(scope, sequences, hidden, report), opening=opening))
 
     what = f"{report.sizes['unit']} units of '{name}'"
     wanted.deliver(
@@ -89,42 +85,6 @@ def units(
             is_told=True,
         )
     )
-
-
-def _given(scope: Scope, sequences: Sequences, hidden: xr.DataArray, *, progress: bool | None) -> dict[str, Any]:
-    """What there is beside the activations: classes, the input, gates."""
-    given: dict[str, Any] = {} if not _are_classes(sequences.labels) else {"y": sequences.labels}
-    if not sequences.is_tokens:
-        given["X"] = sequences
-    if hidden.attrs.get("kind") in _GATED:
-        states = scope.states(sequences, hidden.attrs["layer"], progress=progress)
-        if isinstance(states, xr.Dataset):
-            given["states"] = states
-        else:
-            warn(f"'{hidden.attrs['layer']}' is a stack: its gates are told layer by layer, {quoted(states.children)}.")
-    return given
-
-
-def _are_classes(labels: np.ndarray | None) -> bool:
-    """Whether labels tell sequences apart, and are no measurements."""
-    if labels is None or len(np.unique(labels)) < 2:
-        return False
-    return labels.dtype.kind != "f" or bool((labels == np.round(labels)).all())
-
-
-def _windows(scope: Scope, sequences: Sequences, hidden: xr.DataArray, report: xr.Dataset) -> list[xr.Dataset]:
-    """The windows of the input that drive the most telling units."""
-    from seqscope.report.units import driven
-    from seqscope.units import top_windows
-
-    if sequences.is_tokens:
-        warn("What drives a unit is shown for series only: the data is tokens.")
-        return []
-    steps = None
-    if TIME in hidden.dims and hidden.attrs.get("kind") not in _RECURRENT:  # what its steps see is not in the array
-        field = next((layer.field for layer in scope.layers if layer.name == hidden.attrs.get("layer")), None)
-        steps = field if isinstance(field, int) and field <= _WINDOW else _WINDOW
-    return [top_windows(hidden, sequences, unit, _WINDOWS, steps=steps) for unit in driven(report, _DRAWN)]
 
 
 def _tables(report: xr.Dataset, layer: str, sequences: Sequences) -> Iterable[tuple[Table, str]]:

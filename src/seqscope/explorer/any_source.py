@@ -12,9 +12,9 @@ import pandas as pd
 import xarray as xr
 
 from seqscope.errors import DataError, LayerError, SampleError, nearest
-from seqscope.explorer.judged import WRONG, table_of
 from seqscope.explorer.kept import Kept
 from seqscope.explorer.shown import Shown, of_unit, one_state, plain
+from seqscope.judged import WRONG, table_of
 from seqscope.labelled import OUTPUT
 from seqscope.scope import Scope
 from seqscope.sequences import Sequences

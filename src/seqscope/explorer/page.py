@@ -175,6 +175,13 @@ class _Template(pn.Template):  # type: ignore[misc]
     def __repr__(self) -> str:
         return type(self).__name__
 
+    def server_doc(self, doc: Any = None, *given: Any, **options: Any) -> Any:
+        """The document, whose models are gathered once and not after each part."""
+        if doc is None:
+            return super().server_doc(doc, *given, **options)
+        with doc.models.freeze():
+            return super().server_doc(doc, *given, **options)
+
 
 class Page:
     """One person's page."""

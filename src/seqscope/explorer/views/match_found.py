@@ -12,11 +12,11 @@ import xarray as xr
 from seqscope import units
 from seqscope.errors import SeqscopeError
 from seqscope.explorer.clock import Clock
-from seqscope.explorer.judged import PREDICTION
 from seqscope.explorer.selection import Chosen
 from seqscope.explorer.source import Source
 from seqscope.explorer.stretches import Stretch, searched
 from seqscope.explorer.views.channels import is_text, texts_of
+from seqscope.judged import PREDICTION
 from seqscope.labelled import CHANNEL, LABEL, RANK, SAMPLE, TIME, UNIT, WINDOW
 
 # The places that are listed, those that are drawn, the steps of the input around each, and the most steps of one.
@@ -157,8 +157,10 @@ def _places(
 
 
 def _names(source: Source, sample: int, number: int) -> list[str]:
+    """Of the channels that are drawn: of a text none is."""
     shown = source.input(sample)
-    return [str(name) for name in shown.coords[CHANNEL].values] if shown is not None and CHANNEL in shown.dims else [""] * number
+    named = [] if shown is None or CHANNEL not in shown.dims else [str(name) for name in shown.coords[CHANNEL].values]
+    return named if len(named) == number else [""] * number
 
 
 def _cut(source: Source, chosen: Chosen, stretch: Stretch, selected: np.ndarray) -> tuple[np.ndarray, np.ndarray, int, int]:

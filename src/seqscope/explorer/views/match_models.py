@@ -43,7 +43,7 @@ class Units:
         self.plot = timed(look, time, height=230, y_range=self._ends)
         self.plot.name = "match"
         self.plot.varea("x", "low", "high", fill_color=look.soft, fill_alpha=0.25, source=self.band)
-        self.plot.multi_line("xs", "ys", line_color=look.soft, line_alpha=0.35, line_width=1, source=self.off)
+        self.plot.multi_line("xs", "ys", line_color=look.soft, line_alpha=0.3, line_width=1, source=self.off)
         drawn = self.plot.multi_line("xs", "ys", line_color=look.colors[0], line_width=1.8, source=self.on)
         self.plot.add_tools(HoverTool(renderers=[drawn], tooltips=[("unit", "@name"), ("value", "$snap_y{0.0000}")], line_policy="nearest"))
         self.line = Span(location=0.0, dimension="width", line_color=look.mark, line_dash="dashed", line_width=2)
@@ -146,6 +146,8 @@ class PlacesSeen(Windows):
         self.shades = ColumnDataSource({"left": [], "right": []})
         for plot in (self.input, self.unit):
             plot.vstrip(x0="left", x1="right", fill_color=look.mark, fill_alpha=0.14, line_color=look.mark, source=self.shades)
+        if is_text:
+            self.input.height = 94  # two lines of a title above the letters
         self.unit.name = "match-places"
         self.unit.xaxis.axis_label = "A click on a place shows it in its sample"
         self._texts: list[list[str]] = []
