@@ -38,7 +38,8 @@ class Frame:
         self._told = pn.pane.HTML("", css_classes=["sq-told"], sizing_mode="stretch_width", visible=False)
         self._code = pn.pane.HTML("", css_classes=["sq-code"], sizing_mode="stretch_width", margin=0)
         self.body = pn.Column(pn.Spacer(height=0), sizing_mode="stretch_width", margin=0)
-        self.panel = pn.Column(self._told, self.body, css_classes=["sq-view", f"sq-view-{view.name}"], sizing_mode="stretch_width", margin=0)
+        classes = ["sq-view", f"sq-view-{view.name}"]
+        self.panel = pn.Column(self._told, self.body, css_classes=classes, sizing_mode="stretch_width", margin=0)
         self._is_built = self.is_seen = False
         self._shown: Chosen | None = None
         self._found: Any = _NOTHING

@@ -11,9 +11,10 @@ from seqscope.errors import DataError, nearest, quoted
 from seqscope.explorer import ranges
 from seqscope.explorer.any_source import Source
 from seqscope.explorer.selection import Chosen
+from seqscope.judged import PREDICTION, SCORE, WRONG
 from seqscope.labelled import LABEL, SAMPLE
 
-PREDICTION, SCORE, WRONG = "prediction", "score", "wrong"
+__all__ = ["FIELDS", "MOST_CLASSES", "ONLY", "PREDICTION", "SCORE", "SEARCHED", "WRONG"]
 # What may be filtered for besides a class.
 ONLY = ("", WRONG)
 # The fields of a selection on which the list depends.

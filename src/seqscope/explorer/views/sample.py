@@ -144,7 +144,7 @@ class Sample(View):
 
     def _said(self, found: Found, chosen: Chosen) -> str:
         """The sample in words."""
-        row = self.source.samples.iloc[chosen.sample]
+        row = {name: column.iloc[chosen.sample] for name, column in self.source.samples.items()}  # as a row numbers become floats
         parts = [f"{row['length']} step" + ("s" if row["length"] != 1 else "")]
         parts += [f"labelled {row[LABEL]}"] if LABEL in row else []
         parts += [f"taken for {row['prediction']} ({row['score']:.3f})"] if row.get("prediction", "") != "" else []
