@@ -8,7 +8,7 @@ import xarray as xr
 from bokeh.models import Range1d
 
 from seqscope.explorer.figures import Clock, Heatmap, Letters, Lines
-from seqscope.explorer.pictures import MOST_COLUMNS, MOST_ROWS
+from seqscope.explorer.figures.pictures import MOST_COLUMNS, MOST_ROWS
 from seqscope.explorer.theme import DARK, LIGHT, contrast
 
 

@@ -19,7 +19,7 @@ from seqscope.explorer.opening import source_of
 from seqscope.explorer.page import Checks, first_choice
 from seqscope.explorer.selection import Selection, read_query
 from seqscope.explorer.theme import DARK, LIGHT
-from seqscope.explorer.views.live import Live
+from seqscope.explorer.views.live.view import Live
 from seqscope.explorer.views.view import Stage
 
 # As promised for float32 in one table of the tests: step by step equals all at once.

@@ -20,7 +20,7 @@ from seqscope.explorer.page import Checks, first_choice
 from seqscope.explorer.selection import Selection, read_query
 from seqscope.explorer.stretches import Stretch, like, searched
 from seqscope.explorer.theme import DARK, LIGHT
-from seqscope.explorer.views.match import Match
+from seqscope.explorer.views.match.view import Match
 from seqscope.explorer.views.view import Stage
 
 # In sample 100 ten units go on at step 6.

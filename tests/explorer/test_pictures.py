@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from seqscope.explorer.pictures import MOST_COLUMNS, aggregated, columns_of, groups, over, thinned
+from seqscope.explorer.figures.pictures import MOST_COLUMNS, aggregated, columns_of, groups, over, thinned
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from seqscope.explorer.opening import source_of
 from seqscope.explorer.page import Checks, first_choice
 from seqscope.explorer.selection import Selection
 from seqscope.explorer.theme import LIGHT
-from seqscope.explorer.views.channels import UNKNOWN
-from seqscope.explorer.views.sample import Sample
+from seqscope.explorer.views.sample.channels import UNKNOWN
+from seqscope.explorer.views.sample.view import Sample
 from seqscope.explorer.views.view import Stage
 
 

@@ -13,13 +13,13 @@ from torch import nn
 
 import seqscope as sq
 from seqscope.errors import DataError
-from seqscope.explorer import listing, ranges
 from seqscope.explorer.any_source import Source
 from seqscope.explorer.opening import source_of
 from seqscope.explorer.page import Checks, Page
 from seqscope.explorer.selection import Chosen, Selection, read_query
 from seqscope.explorer.theme import LIGHT
-from seqscope.explorer.views.samples import ROWS, Samples
+from seqscope.explorer.views.samples import listing, ranges
+from seqscope.explorer.views.samples.view import ROWS, Samples
 from seqscope.explorer.views.view import Stage
 
 

@@ -13,15 +13,15 @@ from torch import nn
 
 import seqscope as sq
 from seqscope.errors import DataError
-from seqscope.explorer import projected as projecting
-from seqscope.explorer import ranges
-from seqscope.explorer.colours import MOST_NAMED, coloured
 from seqscope.explorer.opening import source_of
 from seqscope.explorer.page import Checks
-from seqscope.explorer.projected import projected
 from seqscope.explorer.selection import Chosen, Selection
 from seqscope.explorer.theme import DARK, LIGHT, contrast
-from seqscope.explorer.views.samples_map import SamplesMap, legend_html, within
+from seqscope.explorer.views.samples import ranges
+from seqscope.explorer.views.samples_map import projected as projecting
+from seqscope.explorer.views.samples_map.colours import MOST_NAMED, coloured
+from seqscope.explorer.views.samples_map.projected import projected
+from seqscope.explorer.views.samples_map.view import SamplesMap, legend_html, within
 from seqscope.explorer.views.view import Stage
 
 

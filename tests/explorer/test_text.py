@@ -17,7 +17,7 @@ from seqscope.explorer.opening import source_of
 from seqscope.explorer.page import Checks, first_choice
 from seqscope.explorer.selection import Selection
 from seqscope.explorer.theme import DARK, LIGHT, contrast
-from seqscope.explorer.views.text import PART, Text
+from seqscope.explorer.views.text.view import PART, Text
 from seqscope.explorer.views.view import Stage
 
 PLAY = sq.datasets.shakespeare("test")

@@ -22,7 +22,9 @@ def test_lines_stand_out_from_the_ground(look):
     assert len(set(look.colors)) == len(look.colors)
 
 
-@pytest.mark.parametrize(("first", "second", "ratio"), [("#000000", "#ffffff", 21.0), ("#ffffff", "#ffffff", 1.0), ("#777777", "#ffffff", 4.48)])
+@pytest.mark.parametrize(
+    ("first", "second", "ratio"), [("#000000", "#ffffff", 21.0), ("#ffffff", "#ffffff", 1.0), ("#777777", "#ffffff", 4.48)]
+)
 def test_contrast_is_that_of_the_standard(first, second, ratio):
     assert contrast(first, second) == pytest.approx(ratio, abs=0.01)
     assert contrast(second, first) == contrast(first, second)

@@ -13,9 +13,9 @@ from seqscope.explorer.opening import source_of
 from seqscope.explorer.page import Checks, first_choice
 from seqscope.explorer.selection import Selection
 from seqscope.explorer.theme import LIGHT
-from seqscope.explorer.views.unit import Unit
-from seqscope.explorer.views.unit_found import K, stretch_of
-from seqscope.explorer.views.unit_paper import words
+from seqscope.explorer.views.unit.found import K, stretch_of
+from seqscope.explorer.views.unit.paper import words
+from seqscope.explorer.views.unit.view import Unit
 from seqscope.explorer.views.view import Stage
 
 

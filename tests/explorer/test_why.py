@@ -15,14 +15,14 @@ from scipy.stats import spearmanr
 import seqscope as sq
 from nets import Net
 from seqscope.errors import DataError, SeqscopeError, UnsupportedError
-from seqscope.explorer.explaining import Asked, asked_of
 from seqscope.explorer.frame import Frame
 from seqscope.explorer.opening import source_of
 from seqscope.explorer.page import Checks, first_choice
 from seqscope.explorer.selection import Selection
 from seqscope.explorer.theme import DARK, LIGHT
 from seqscope.explorer.views.view import Stage
-from seqscope.explorer.views.why import Why
+from seqscope.explorer.views.why.explaining import Asked, asked_of
+from seqscope.explorer.views.why.view import Why
 
 
 def view_of(source, look=LIGHT, **said):

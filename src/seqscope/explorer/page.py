@@ -15,16 +15,18 @@ from bokeh.models import Range1d
 
 from seqscope._version import __version__
 from seqscope.errors import DataError, LayerError, SeqscopeError, nearest, quoted
-from seqscope.explorer import explaining, listing, stretches
 from seqscope.explorer import selection as chosen_by
-from seqscope.explorer.colours import check_colour
+from seqscope.explorer import stretches
 from seqscope.explorer.figures import Clock
 from seqscope.explorer.frame import Frame
 from seqscope.explorer.selection import Chosen, Selection, read_query
 from seqscope.explorer.source import Source
 from seqscope.explorer.theme import LOOKS, Look
 from seqscope.explorer.views import MAIN, SIDE
+from seqscope.explorer.views.samples import listing
+from seqscope.explorer.views.samples_map.colours import check_colour
 from seqscope.explorer.views.view import Stage, View
+from seqscope.explorer.views.why import explaining
 
 # Threads in which slow views find their numbers, over all people who look.
 _WORKERS = 2

@@ -1,0 +1,1 @@
+"""One sample on its time axis."""

@@ -1,0 +1,1 @@
+"""All samples as a table."""

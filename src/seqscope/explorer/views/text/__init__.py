@@ -1,0 +1,1 @@
+"""Text coloured by a unit."""

@@ -1,0 +1,1 @@
+"""What one unit does over the data set."""

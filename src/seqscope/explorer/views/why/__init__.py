@@ -1,0 +1,1 @@
+"""Why a decision fell, by two methods."""
