@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import json
 import re
 import urllib.error
@@ -51,6 +52,18 @@ async def connect(url, token, **headers):
         socket, headers={name.replace("_", "-"): value for name, value in headers.items()}, connect_timeout=120, request_timeout=120
     )
     return await websocket_connect(asked, subprotocols=["bokeh", token])
+
+
+def handshake(url, **headers):
+    """The status of the answer to whoever asks for a connection, without going on with it."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=120)
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "c2Vxc2NvcGUgdGVzdHMh"}
+    try:
+        connection.request("GET", f"{address.path.rstrip('/')}/ws", headers=upgrade | headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 async def message(connection):

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import panel as pn
 import pytest
+from bokeh.io.state import curstate
 from playwright.sync_api import expect
-from tornado.httpclient import HTTPClientError
 
 import seqscope as sq
-from asking import ask, connect, get, leave, message, run, sentence_of, token_of
+from asking import ask, connect, get, handshake, leave, message, run, sentence_of, token_of
 from seqscope import explorer
 from seqscope.errors import DataError, MissingPackageError
 from seqscope.explorer import guard, server
@@ -157,9 +157,7 @@ def test_its_own_names_are_answered_at_any_port_since_a_tunnel_may_have_another(
     ],
 )
 def test_another_origin_may_not_connect(running, origin):
-    _, _, text = get(running.url)
-    with pytest.raises(HTTPClientError, match="403"):
-        run(connect(running.url, token_of(text), Origin=origin.format(port=running.port)))
+    assert handshake(running.url, Origin=origin.format(port=running.port)) == 403
 
 
 def test_its_own_origin_may_connect(running):
@@ -222,7 +220,9 @@ def test_a_token_that_was_not_given_here_does_not_connect(running, vowels):
 
         async def look():
             connection = await connect(running.url, token)
-            return await asyncio.wait_for(connection.read_message(), 10)
+            said = await asyncio.wait_for(connection.read_message(), 10)
+            connection.close()
+            return said
 
         assert run(look()) is None
     assert running.n_pages == 0
@@ -248,8 +248,7 @@ def test_with_another_host_the_address_has_a_token_and_nothing_is_without_it(vow
         expect(page.get_by_role("textbox")).to_be_visible()
         page.get_by_role("textbox").fill("x")
         assert get(f"{here}{token}/static/js/bokeh.min.js")[0] == 200
-        with pytest.raises(HTTPClientError, match="403"):
-            run(connect(f"{here}{token}/", "x", Origin="http://elsewhere.example"))
+        assert handshake(f"{here}{token}/", Origin="http://elsewhere.example") == 403
 
 
 def test_each_time_it_is_another_token(vowels):
@@ -433,9 +432,8 @@ def test_twenty_people_at_once_get_their_pages_and_leave_nothing_behind(vowels, 
         assert grown < 20 * 10_000_000
         running._application._unused_session_lifetime_milliseconds = 1
         gone(running)
-        gc.collect()
         assert len(documents) == 21
-        assert [document for document in documents if document() is not None] == []
+        assert freed(documents)
 
 
 def in_memory():
@@ -451,6 +449,19 @@ def gone(running):
     while running.n_pages and time.monotonic() < until:
         time.sleep(0.05)
     assert running.n_pages == 0
+
+
+def freed(references):
+    """Whether no document is held any more, once what is on its way is done; Bokeh itself holds the one that was the current one last."""
+
+    def held():
+        gc.collect()
+        return [reference for reference in references if reference() not in (None, curstate().document)]
+
+    until = time.monotonic() + 30
+    while held() and time.monotonic() < until:
+        time.sleep(0.1)
+    return not held()
 
 
 def test_too_many_pages_are_refused_in_a_sentence(running, monkeypatch):
@@ -487,8 +498,7 @@ def test_it_ends_while_a_page_is_open_and_frees_what_it_held(vowels, page, watch
     assert "no longer served" in running._repr_html_()
     with socket.socket() as one:
         assert one.connect_ex(("127.0.0.1", running.port)) != 0
-    gc.collect()
-    assert documents[0]() is None
+    assert freed(documents)
     assert threading.active_count() <= before
     page.goto("about:blank")
     watched.errors[:] = [

@@ -142,6 +142,13 @@ class Socket(WSHandler):  # type: ignore[misc]
         """Let in pages that came from here."""
         return bool(self.application.doors.is_own(origin, self.request.host))
 
+    def on_close(self) -> None:
+        """End the connection; one whose page was given up before has nothing left to end, which Bokeh takes for a mistake."""
+        if self.connection is not None and self.connection._session is None:
+            self.application.client_lost(self.connection)
+            self.connection = None
+        super().on_close()
+
     async def send_message(self, message: Any) -> None:
         """Send what Bokeh says to the page; of a failure no trace of the program."""
         if message.msgtype == "ERROR":
