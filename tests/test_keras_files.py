@@ -128,7 +128,7 @@ def test_weights_of_a_command_fill_a_keras_model(saved, seqscope_here):  # noqa:
 
 
 def test_demo_in_keras_writes_the_same_page(tmp_path, seqscope_here, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("seqscope.demo._ASCENT", {"restarts": 1, "steps": 3, "reach": 0.0})  # the way there is tested elsewhere
+    monkeypatch.setattr("seqscope.report.why.ASCENT", {"restarts": 1, "steps": 3, "reach": 0.0})  # the way there is tested elsewhere
     done = seqscope_here("demo", "--framework", "keras", "--out", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -316,3 +316,19 @@ def test_bad_input_is_told_before_the_work(vowels, tmp_path):
         scope.report(X, tmp_path / "a.html", methods=["magic"])
     assert (tmp_path / "there.html").read_text() == "mine"
     assert [file.name for file in tmp_path.iterdir()] == ["there.html"]
+
+
+def test_a_method_that_fails_leaves_the_others(vowels, monkeypatch):
+    subject = Subject(*vowels, Asked(methods=("integrated_gradients", "occlusion", "grad_cam")))
+    own = subject.attributed
+
+    def attributed(row, method, **options):
+        if method == "occlusion":
+            raise UnsupportedError("It is too dark.")
+        return own(row, method, **options)
+
+    monkeypatch.setattr(subject, "attributed", attributed)
+    shown, agreed = had_or_told(WHY, PARTS[WHY], subject)
+    assert "Occlusion is left out: It is too dark." in shown.text
+    assert "integrated gradients and grad cam" in shown.text
+    assert agreed.title == "How far the methods agree"

@@ -138,6 +138,8 @@ class Page(DocHandler):  # type: ignore[misc]
 class Socket(WSHandler):  # type: ignore[misc]
     """The connection of a page that is open."""
 
+    connection: Any
+
     def check_origin(self, origin: str) -> bool:
         """Let in pages that came from here."""
         return bool(self.application.doors.is_own(origin, self.request.host))

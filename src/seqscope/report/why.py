@@ -13,7 +13,7 @@ import xarray as xr
 
 from seqscope import plot
 from seqscope.attribution.agreement import Agreement, agreement
-from seqscope.errors import UnsupportedError
+from seqscope.errors import SeqscopeError, UnsupportedError
 from seqscope.judged import PREDICTION
 from seqscope.labelled import CHANNEL, OUTPUT, OUTPUT_TIME
 from seqscope.report import Section, Table
@@ -32,18 +32,38 @@ def attributions(subject: Subject) -> Iterator[Section]:
     """One decision by two methods or more, and how far they agree over several."""
     if len(subject.methods) < 2:
         raise UnsupportedError(f"two methods are compared, and this model can do {len(subject.methods)} of those that suit")
-    row, methods = subject.samples[0], subject.methods
-    found = {method: subject.attributed(row, method) for method in methods}
+    row = subject.samples[0]
+    found, failed = _by_each(subject, row)
+    methods = tuple(found)
     yield Section(
         "What the decision rests on",
         f"{subject.named(row).capitalize()} ({subject.said(row)}) by methods that ask in different ways: {'; '.join(map(_asks, methods))}. "
-        f"Each is shown in shares of its own largest value. Rank correlation (Spearman) of {_agreed(found)}. Where they disagree, no "
-        "picture alone is a proof.",
-        subject.opening + _compared_code(subject, row),
+        f"Each is shown in shares of its own largest value. {_agreed(found)}Where they disagree, no "
+        "picture alone is a proof." + "".join(f" {_words(name).capitalize()} is left out: {why}" for name, why in failed.items()),
+        subject.opening + _compared_code(subject, row, methods),
         picture=drawn(_side_by_side(subject.X[row], found), "The sequence several times, shaded by what each method says"),
         name="explained",
     )
-    yield _agreement_table(subject)
+    if len(methods) > 1:
+        yield _agreement_table(subject, methods)
+
+
+def _by_each(subject: Subject, row: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """A sample by each method, and why those fail that do; where all do, the first reason is the part's.
+
+    Raises
+    ------
+    SeqscopeError
+    """
+    found, failed = {}, {}
+    for method in subject.methods:
+        try:
+            found[method] = subject.attributed(row, method)
+        except SeqscopeError as error:
+            if method == subject.methods[-1] and not found:
+                raise
+            failed[method] = error.message
+    return found, failed
 
 
 _ASKS = {
@@ -69,11 +89,12 @@ def _pair(first: str, second: str) -> str:
 def _agreed(found: dict[str, Any]) -> str:
     """Each pair of methods, and how far they agree, in words."""
     pairs = {_pair(*names): agreement(*(found[name] for name in names)) for names in combinations(found, 2)}
-    return "; of ".join(f"{names}: {'not to be told' if one is None else one}" for names, one in pairs.items())
+    said = "; of ".join(f"{names}: {'not to be told' if one is None else one}" for names, one in pairs.items())
+    return f"Rank correlation (Spearman) of {said}. " if said else ""
 
 
-def _compared_code(subject: Subject, row: int) -> str:
-    asked = "".join(f"    {name!r}: {_call(subject, row, name)},\n" for name in subject.methods)
+def _compared_code(subject: Subject, row: int, methods: tuple[str, ...]) -> str:
+    asked = "".join(f"    {name!r}: {_call(subject, row, name)},\n" for name in methods)
     return f"found = {{\n{asked}}}\nsq.plot.compare_attributions(X[{row}], found)"
 
 
@@ -90,11 +111,11 @@ def _side_by_side(x: xr.DataArray, found: dict[str, Any]) -> Any:
     return next(iter(plot.compare_attributions(x, titled, style=style).values()))
 
 
-def _agreement_table(subject: Subject) -> Section:
+def _agreement_table(subject: Subject, methods: tuple[str, ...]) -> Section:
     """How far the methods agree over samples spread over the data."""
     rows = np.unique(np.linspace(0, len(subject.X) - 1, min(_COMPARED, len(subject.X))).round().astype(int)).tolist()
-    found = {row: {method: subject.attributed(row, method) for method in subject.methods} for row in rows}
-    pairs = list(combinations(subject.methods, 2))
+    found = {row: {method: subject.attributed(row, method) for method in methods} for row in rows}
+    pairs = list(combinations(methods, 2))
     agreed = {row: [agreement(found[row][first], found[row][second]) for first, second in pairs] for row in rows}
     said = "; of ".join(f"{_pair(*pair)} {_spread([agreed[row][place] for row in rows])}" for place, pair in enumerate(pairs))
     first, second = pairs[0]
