@@ -1,7 +1,11 @@
 """The page in a browser: its keys, its address, its colours, on a small screen and a large one."""
 
+import io
 import re
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from playwright.sync_api import expect
 
@@ -95,3 +99,18 @@ def test_keys_are_told_and_python_is_copied(page, served, vowels):
     page.locator(".sq-main").get_by_role("button", name="Copy").first.click()
     expect(page.locator(".sq-status")).to_have_text("Python copied")
     assert page.evaluate("navigator.clipboard.readText()").strip().startswith("sq.plot.")
+
+
+def test_what_is_seen_is_saved(page, served, vowels):
+    opened(page, served(vowels) + "?sample=7&state=c")
+    made = {}
+    for form in ("PNG", "SVG", "CSV"):
+        with page.expect_download() as waited:
+            page.locator(".sq-view-sample").get_by_text(form, exact=True).click()
+        assert waited.value.suggested_filename == f"sample.{form.lower()}"
+        made[form] = Path(waited.value.path()).read_bytes()
+    assert made["PNG"].startswith(b"\x89PNG")
+    assert b"<svg" in made["SVG"]
+    rows = pd.read_csv(io.BytesIO(made["CSV"]))
+    values = vowels.values("lstm", "c", 7)
+    np.testing.assert_allclose(rows.to_numpy()[:, -100:], values.values, rtol=1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from html import escape
@@ -27,11 +26,10 @@ from seqscope.explorer.views.samples import listing
 from seqscope.explorer.views.samples_map.colours import check_colour
 from seqscope.explorer.views.view import Stage, View
 from seqscope.explorer.views.why import explaining
+from seqscope.labelled import STATE_NAMES
 
 # Threads in which slow views find their numbers, over all people who look.
 _WORKERS = 2
-# Units in a list to choose from; of more, one is typed.
-_MOST_LISTED = 2000
 
 
 @cache
@@ -336,8 +334,6 @@ class Controls:
         selection.follow(lambda _: self._fill())
 
     def _states(self, chosen: Chosen) -> dict[str, str]:
-        from seqscope.labelled import STATE_NAMES
-
         def called(state: str) -> str:
             name, _, way = state.partition(".")
             return f"{name}: {STATE_NAMES.get(name, name)}{', ' + way if way else ''}" if state else "output"
@@ -377,8 +373,3 @@ class Controls:
 @cache
 def _text(name: str) -> str:
     return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def describe(chosen: Chosen) -> str:
-    """What is chosen, for messages."""
-    return json.dumps(chosen.query)

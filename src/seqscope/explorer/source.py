@@ -236,10 +236,9 @@ class Recorded(Source):
     @cached_property
     def about(self) -> str:
         """What it is, in a line."""
-        said = self.recording.in_words()
-        return "; ".join(
-            [*([self.state] if self.state else []), *(f"{what.lower()} {text}" for what, text in said.items() if what != "Size")]
-        )
+        said = {"State": self.state} if self.state else {}
+        said |= {what: text for what, text in self.recording.in_words().items() if what not in ("Size", "State")}
+        return "; ".join(text if what in ("State", "Sequences") else f"{what.lower()} {text}" for what, text in said.items())
 
     @cached_property
     def state(self) -> str:

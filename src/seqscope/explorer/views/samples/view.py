@@ -277,7 +277,7 @@ class Samples(View):
         number, of = len(found.order), len(self.source)
         if not number:
             return [f"None of the {of:,} samples fits: search for less, or take a filter off."]
-        said = [f"{number:,} of {of:,} samples" if number < of else f"{of:,} samples"]
+        said = [f"{number:,} of {of:,} samples" if number < of else f"{of:,} sample{'s' if of > 1 else ''}"]
         if WRONG in self.source.samples:
             wrong = int(self.source.samples[WRONG].to_numpy()[found.order].sum())
             said[0] += f", {wrong:,} {'mistake' if wrong == 1 else 'mistakes'}"
