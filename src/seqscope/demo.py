@@ -11,8 +11,8 @@ from seqscope import datasets, plot, zoo
 from seqscope.errors import OutputExistsError, quoted
 from seqscope.labelled import TIME, UNIT
 from seqscope.layers import Layers
-from seqscope.report import Section, write_page
-from seqscope.report.parts import drawn, hidden
+from seqscope.report import Section, drawn, write_page
+from seqscope.report.parts import hidden
 from seqscope.report.subject import Asked, Subject
 from seqscope.report.verb import PARTS, had_or_told
 from seqscope.scope import Scope

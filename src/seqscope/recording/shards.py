@@ -20,6 +20,7 @@ from seqscope.collect import Collected, collect
 from seqscope.engines.base import STATES as OF_STATES
 from seqscope.errors import LayerError, SeqscopeError
 from seqscope.feed import Feed
+from seqscope.judged import positions_of
 from seqscope.recording import faults, figures, ledger, stores
 from seqscope.recording.ledger import Entry, Ledger
 from seqscope.recording.plan import ACTIVATIONS, PREDICTION, PREDICTIONS, Kept, Plan
@@ -202,7 +203,8 @@ def _judged(output: np.ndarray | None, labels: np.ndarray | None, names: Sequenc
     """
     if output is None or labels is None or names is None or output.ndim != 2 or output.shape[1] < 2:
         return 0, 0
-    place = {name: position for position, name in enumerate(names)}
-    meant = np.array([place[label] for label in labels.tolist()])
+    meant = positions_of(labels, list(names))
+    if meant is None:
+        return 0, 0
     there = ~np.isnan(output).any(axis=1)
     return int((output[there].argmax(axis=1) == meant[there]).sum()), int(there.sum())

@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from seqscope._version import __version__
 from seqscope.report.hover import Panel, panels_of
 
-__all__ = ["Picture", "Section", "Table", "write_page"]
+__all__ = ["Picture", "Section", "Table", "drawn", "write_page"]
 
 DPI = 130
 
@@ -55,6 +57,18 @@ class Picture:
     def address(self) -> str:
         """The picture itself, as an address."""
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+
+def drawn(shown: Axes | Figure | Mapping[str, Axes], text: str) -> Picture:
+    """The whole figure that a panel, or several, are in, as a picture; the figure is closed after."""
+    import matplotlib.pyplot as plt
+
+    one: Any = next(iter(shown.values())) if isinstance(shown, Mapping) else shown
+    figure = one.get_figure(root=True)
+    try:
+        return Picture.of(figure, text)
+    finally:
+        plt.close(figure)
 
 
 @dataclass(frozen=True)

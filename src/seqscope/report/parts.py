@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from seqscope import plot
 from seqscope.errors import SeqscopeError, UnsupportedError
 from seqscope.judged import PREDICTION, SCORE
 from seqscope.labelled import CHANNEL, DIRECTION, SAMPLE, TIME, UNIT
 from seqscope.layers import HEADINGS
-from seqscope.report import Picture, Section, Table
+from seqscope.report import Section, Table, drawn
 from seqscope.report.subject import Subject
 
 # Sequences with more channels than this are drawn as a heatmap.
@@ -158,16 +157,5 @@ def attention(subject: Subject) -> Iterator[Section]:
         f"Attention weights of '{layer}'",
         f"Which step attends to which in {subject.named(row)}. Weights are not importance: what they weigh is already mixed.",
         subject.opening + f"sq.plot.attention(scope.attention(X[{row}], {layer!r}))",
-        picture=drawn(next(iter(panels.values())) if isinstance(panels, dict) else panels, "Attention weights, a row for each query"),
+        picture=drawn(panels, "Attention weights, a row for each query"),
     )
-
-
-def drawn(shown: Axes | Figure, text: str) -> Picture:
-    """A figure, or the whole one that a panel is in, as a picture; the figure is closed after."""
-    import matplotlib.pyplot as plt
-
-    figure: Any = shown.get_figure(root=True)
-    try:
-        return Picture.of(figure, text)
-    finally:
-        plt.close(figure)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 
 from seqscope.errors import quoted, warn
 from seqscope.labelled import GATE, LABEL, STATE_NAMES, TIME, UNIT
-from seqscope.report import Picture, Section, Table
+from seqscope.report import Section, Table, drawn
 from seqscope.scope import Scope
 from seqscope.sequences import Sequences
 
@@ -51,7 +50,7 @@ def sections(report: xr.Dataset, windows: list[xr.Dataset], *, opening: str) -> 
         "A row for each unit: where its values lie, and, as far as it is known, how long it keeps what it holds, which channel it follows "
         "and which class it tells from the rest (red: higher in the class, blue: lower).",
         "sq.plot.units(report)",
-        picture=_drawn(plot.units(report), "A row for each unit with its range, correlations and classes"),
+        picture=drawn(plot.units(report), "A row for each unit with its range, correlations and classes"),
     )
     yield Section(
         "The most telling units", _said_of_notable(report), _code_of_table(report), table=unit_table(report, notable(report, _MOST))
@@ -82,7 +81,7 @@ def sections(report: xr.Dataset, windows: list[xr.Dataset], *, opening: str) -> 
             f"The {found.sizes['window']} places of the data where unit {unit} is highest, none of them overlapping: the input above, the "
             "unit's own value below.",
             f"sq.plot.top_windows(sq.units.top_windows(hidden, X, unit={unit!r}, k={found.sizes['window']}))",
-            picture=_drawn(plot.top_windows(found), f"The stretches of the input in which unit {unit} is highest"),
+            picture=drawn(plot.top_windows(found), f"The stretches of the input in which unit {unit} is highest"),
         )
 
 
@@ -257,12 +256,3 @@ def _gate_table(report: xr.Dataset) -> Table:
 def _numbers(array: xr.DataArray) -> list[str]:
     """Three figures each; nothing where there is none."""
     return ["" if np.isnan(value) else f"{value:.3g}" for value in array.values.tolist()]
-
-
-def _drawn(panels: dict[str, Any], text: str) -> Picture:
-    """The figure that panels are in; it is closed after."""
-    figure: Any = next(iter(panels.values())).get_figure(root=True)
-    try:
-        return Picture.of(figure, text)
-    finally:
-        plt.close(figure)

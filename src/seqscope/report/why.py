@@ -16,8 +16,7 @@ from seqscope.attribution.agreement import Agreement, agreement
 from seqscope.errors import SeqscopeError, UnsupportedError
 from seqscope.judged import PREDICTION
 from seqscope.labelled import CHANNEL, OUTPUT, OUTPUT_TIME
-from seqscope.report import Section, Table
-from seqscope.report.parts import drawn
+from seqscope.report import Section, Table, drawn
 from seqscope.report.subject import MOST_LANES, Subject
 
 # Samples over which two methods are compared; classes whose prototypes are made; mistakes that are explained.
