@@ -16,7 +16,8 @@ def typed_in(
     """Give what runs a command in a folder: its exit code, its standard output, and in one line its standard error."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    monkeypatch.setitem(sys.modules, "mine", None)  # so that the one which is imported here is gone in the end
+    monkeypatch.delitem(sys.modules, "mine")
 
     def run(*arguments: object) -> tuple[int | str | None, str, str]:
         monkeypatch.setattr(sys, "argv", ["seqscope", *map(str, arguments)])
