@@ -18,6 +18,8 @@ os.environ.setdefault("KERAS_BACKEND", "torch")  # the others run in processes o
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests begin
 torch.set_num_threads(1)
 
+pytest_plugins = ["chromium"]
+
 # No test asserts a time, and a run that failed can be repeated.
 hypothesis.settings.register_profile("seqscope", deadline=None, derandomize=True, database=None, max_examples=20)
 hypothesis.settings.load_profile("seqscope")

@@ -8,6 +8,7 @@ from html import unescape
 import numpy as np
 import pytest
 import torch
+from playwright.sync_api import expect
 from scipy.stats import spearmanr
 from torch import nn
 
@@ -59,10 +60,16 @@ def vowels():
 
 
 @pytest.fixture(scope="module")
-def page(vowels, tmp_path_factory):
+def file(vowels, tmp_path_factory):
     """The report on the shipped network, of every sixth sequence."""
     scope, X = vowels
-    return scope.report(X, tmp_path_factory.mktemp("report") / "report.html", progress=False).read_text()
+    return scope.report(X, tmp_path_factory.mktemp("report") / "report.html", progress=False)
+
+
+@pytest.fixture(scope="module")
+def page(file):
+    """What stands in that report."""
+    return file.read_text()
 
 
 def sections_of(page):
@@ -168,6 +175,47 @@ def test_a_pointer_is_told_the_numbers_of_the_layer(page, vowels):
     for unit in range(100):
         np.testing.assert_allclose(named[str(unit)], hidden.sel(unit=unit), rtol=6e-3, atol=1e-6)
     assert all(0 <= share <= 1 for share in panel["box"])
+
+
+def test_in_a_browser_the_pointer_tells_the_value_under_it(file, vowels, new_page):
+    scope, X = vowels
+    row = Subject(scope, X, Asked()).samples[0]
+    hidden = scope.activations(X[row], "lstm")
+    tab = new_page()
+    tab.goto(file.as_uri())
+    heatmap = tab.get_by_role("heading", name="What 'lstm' puts out at each step").locator("..").get_by_role("img")
+    (panel,) = json.loads(heatmap.locator("..").locator("script.cells").text_content())
+    left, top, right, bottom = panel["box"]
+    told = tab.locator(".value")
+    expect(told).to_be_hidden()
+    heatmap.scroll_into_view_if_needed()
+    for place, step in ((0, 0), (99, hidden.sizes["time"] - 1), (40, 7)):  # the corners of the picture, and a cell within
+        across, down = (sum(panel[way][at : at + 2]) / 2 for way, at in (("across", step), ("down", place)))
+        box = heatmap.bounding_box()
+        x, y = left + across * (right - left), top + down * (bottom - top)
+        heatmap.hover(position={"x": x * box["width"], "y": y * box["height"]})
+        name, lines = panel["rows"][place], told.locator("div")
+        expect(lines.nth(0)).to_have_text(f"{panel['y']}: {name}")
+        expect(lines.nth(1)).to_have_text(f"{panel['x']}: {step}")
+        assert float(lines.nth(2).text_content()) == pytest.approx(float(hidden.sel(unit=int(name))[step]), rel=6e-3)
+    heatmap.hover(position={"x": 1, "y": 1})
+    expect(told).to_be_hidden()
+
+
+def test_in_a_browser_pictures_enlarge_and_all_are_there_without_scripts(file, page, new_page):
+    tab = new_page(viewport={"width": 500, "height": 900})
+    tab.goto(file.as_uri())
+    picture = tab.get_by_role("img").first
+    narrow = picture.bounding_box()["width"]
+    picture.click()
+    assert picture.bounding_box()["width"] == picture.evaluate("image => image.naturalWidth") > narrow
+    picture.press("Enter")
+    assert picture.bounding_box()["width"] == narrow
+    plain = new_page(java_script_enabled=False)
+    plain.goto(file.as_uri())
+    shown = plain.get_by_role("img").all()
+    assert len(shown) == len(re.findall("<img ", page))
+    assert all(one.bounding_box()["width"] > 100 for one in shown)
 
 
 def test_how_it_was_made_is_said(page, vowels):
