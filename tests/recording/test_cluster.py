@@ -224,7 +224,9 @@ def test_what_goes_away_on_the_way(threads, X, known, tmp_path, gone):
     with distributed.Client(threads, set_as_default=False) as client:
         thread = when(lambda: entries(store), client.close if gone == "client" else threads.close)
         with pytest.raises(
-            UnsupportedError, match=r"went away before all was done( \(ClosedClientError.*\))?: .*call record with resume=True"
+            # what breaks first is chance: a future, the client or a line between the two
+            UnsupportedError,
+            match=r"went away before all was done( \(\w+Error(: .+)?\))?: what is .*call record with resume=True",
         ):
             sq.Scope(net(0.05)).record(X, store, "lstm", **OPTIONS, client=client)
         thread.join()

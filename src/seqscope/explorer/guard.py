@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from html import escape
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +18,9 @@ from bokeh.server.views.static_handler import StaticHandler
 from panel.io.server import DocHandler, WSHandler
 from tornado.httputil import HTTPHeaders, HTTPMessageDelegate, HTTPServerRequest
 from tornado.web import OutputTransform, RequestHandler
+from tornado.websocket import WebSocketClosedError
+
+from seqscope.explorer.line import Line
 
 LOOPBACK = ("127.0.0.1", "localhost")
 # Pages that may be open at once, over all people: each takes some megabytes.
@@ -98,6 +102,10 @@ class Guarded(BokehTornado):  # type: ignore[misc]
         found: HTTPMessageDelegate = super().find_handler(request, **options)
         return found
 
+    def new_connection(self, protocol: Any, socket: Socket, *of: Any) -> Any:
+        """A connection that is told everything in its order."""
+        return super().new_connection(protocol, Line(socket), *of)
+
     def _refused(self, request: HTTPServerRequest) -> str:
         """Why a request is not answered; "" where it is."""
         if not self.doors.knows(request.host):
@@ -152,10 +160,11 @@ class Socket(WSHandler):  # type: ignore[misc]
         super().on_close()
 
     async def send_message(self, message: Any) -> None:
-        """Send what Bokeh says to the page; of a failure no trace of the program."""
+        """Send what Bokeh says to the page; of a failure no trace of the program, and to a page that was closed nothing."""
         if message.msgtype == "ERROR":
             message.content["traceback"] = None
-        await super().send_message(message)
+        with suppress(WebSocketClosedError):
+            await message.send(self)
 
 
 class Refused(RequestHandler):

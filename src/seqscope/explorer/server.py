@@ -199,7 +199,7 @@ async def _close(application: Guarded, http: HTTPServer) -> None:
     """Give up all connections and all sessions."""
     http.stop()
     for client in list(application._clients):
-        connection = client._socket.ws_connection
+        connection = client._socket.socket.ws_connection
         application.client_lost(client)
         if connection is not None:
             connection.stream.close()

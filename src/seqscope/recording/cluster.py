@@ -216,8 +216,9 @@ def _told(distributed: Any, plan: Plan) -> Iterator[None]:
     except (OSError, RuntimeError, TimeoutError, distributed.client.FutureCancelledError, distributed.client.ClosedClientError) as error:
         if getattr(error, "errno", None) in stores.FULL:
             raise
+        words = " ".join(str(error).split())[:200].rstrip(".")
         is_named = not isinstance(error, distributed.client.FutureCancelledError)  # which says the key of a task alone
-        said = f" ({type(error).__name__}: {' '.join(str(error).split())[:200].rstrip('.')})" if is_named else ""
+        said = f" ({': '.join(filter(None, (type(error).__name__, words)))})" if is_named else ""
         raise UnsupportedError(
             f"The client or its cluster went away before all was done{said}: what is in the ledger stays; connect again, then call record "
             "with resume=True."
