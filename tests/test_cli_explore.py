@@ -54,6 +54,12 @@ def store(tmp_path):
     )
 
 
+def test_of_what_is_no_model_that_is_said_and_not_that_it_lacks_data(typed):
+    assert typed("explore", "nofile", "--no-show")[0] == 1
+    assert "nofile" in typed("explore", "nofile.pt", "--no-show")[2]
+    assert "a model needs data" not in typed("explore", "nofile", "--no-show")[2]
+
+
 def test_a_model_is_served_and_the_address_is_on_standard_output(typed, served):
     code, shown, said = typed("explore", "japanese_vowels", "japanese_vowels", "--port", 0)
     assert code == 0

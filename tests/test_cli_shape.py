@@ -101,6 +101,7 @@ def test_help_says_what_it_does_and_gives_an_example(typed, command):
     about = get_command(app).commands[command]
     assert all(getattr(option, "help", "") for option in about.params)
     assert about.help.split("\n")[0].endswith(".")
+    assert "--quiet" in [name for option in about.params for name in option.opts]
 
 
 @giving

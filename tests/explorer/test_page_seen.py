@@ -37,6 +37,14 @@ def test_arrows_step_through_samples_and_the_address_follows(page, served, vowel
     expect(page.get_by_role("spinbutton", name="Sample").or_(page.get_by_label("Sample", exact=True)).first).to_have_value("2")
 
 
+def test_of_many_presses_at_once_none_is_lost(page, served, vowels):
+    opened(page, served(vowels) + "?order=name")
+    page.locator("h1").click()
+    for key in ("ArrowDown", "ArrowRight", "ArrowDown") * 5:
+        page.keyboard.press(key)
+    at(page, sample=10, unit=5)
+
+
 def test_arrows_in_a_list_are_the_lists_own(page, served, vowels):
     opened(page, served(vowels))
     page.get_by_label("Layer", exact=True).focus()
@@ -98,7 +106,9 @@ def test_keys_are_told_and_python_is_copied(page, served, vowels):
     page.get_by_role("button", name="Close").click()
     page.locator(".sq-main").get_by_role("button", name="Copy").first.click()
     expect(page.locator(".sq-status")).to_have_text("Python copied")
-    assert page.evaluate("navigator.clipboard.readText()").strip().startswith("sq.plot.")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith(opening := vowels.opening + "\n")
+    assert copied.removeprefix(opening).strip() == page.locator(".sq-main .sq-python").first.inner_text().strip()
 
 
 def test_what_is_seen_is_saved(page, served, vowels):

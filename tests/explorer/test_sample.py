@@ -1,6 +1,7 @@
 """One sample: its channels, a layer's units, the chosen unit, and what a person does with them."""
 
 import re
+import shutil
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,7 @@ from bokeh.models import Range1d
 
 import seqscope as sq
 from seqscope.explorer.opening import source_of
-from seqscope.explorer.page import Checks, first_choice
+from seqscope.explorer.page import Checks, Controls, first_choice
 from seqscope.explorer.selection import Selection
 from seqscope.explorer.theme import LIGHT
 from seqscope.explorer.views.sample.channels import UNKNOWN
@@ -246,3 +247,24 @@ def test_dragging_brushes_where_that_is_chosen_and_the_wheel_zooms_rows_on_their
     page.wait_for_function(
         "() => [...Bokeh.documents[0]._all_models.values()].some(m => m.type === 'Range1d' && m.reset_end === 99.5 && m.end - m.start < 90)"
     )
+
+
+def test_where_the_input_is_lost_it_is_said_and_the_units_are_shown(tmp_path):
+    path = tmp_path / "vowels.zarr"
+    X, _ = sq.datasets.japanese_vowels("test")
+    sq.Scope(sq.zoo.japanese_vowels()).record(X[:6], path, "lstm", states=True, progress=False)
+    whole = shown(source_of(path), sample=2, state="c", unit=3)
+    shutil.rmtree(path / "inputs/value/c")
+    seen = shown(source_of(path), sample=2, state="c", unit=3)
+    assert seen.found.input is None
+    assert "Its input is not in the store any more" in seen.view._told.object
+    np.testing.assert_array_equal(seen.found.values.values, whole.found.values.values)
+    assert seen.found.unit.gates
+
+
+def test_classes_that_are_no_names_of_outputs_sort_units_too(vowels):
+    names = np.array(list("abcdefghi"))[vowels.labels.astype(int) - 1]
+    source = source_of(vowels.scope, sq.Sequences(list(vowels.X), labels=names))
+    assert not source.is_classified
+    assert "selectivity" in Controls(source, Selection(first_choice(source), Checks(source))).order.options
+    np.testing.assert_array_equal(shown(source, order="selectivity").found.order, shown(vowels, order="selectivity").found.order)

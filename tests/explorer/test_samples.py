@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from bokeh.models import Range1d
 from playwright.sync_api import expect
@@ -312,6 +313,35 @@ def test_the_python_of_a_recording_gives_the_table(tmp_path):
     np.testing.assert_allclose(found["score"], shown["score"])
 
 
+def test_the_python_leaves_out_samples_without_a_prediction_and_gives_the_others_as_they_are_listed():
+    def undecided(net, x):
+        return net.fc(net.lstm(x)[0][:, -1]).where(x[:, :1, 0] < 100, torch.nan)
+
+    data = series(6)
+    data[3, 0, 0] = 200
+    net = Net(undecided, lstm=nn.LSTM(3, 4, batch_first=True), fc=nn.Linear(4, 2))
+    source = source_of(sq.Scope(net), sq.Sequences(data, labels=[0, 1, 0, 1, 0, 1]))
+    view = seen(source)
+    shown = view.table(view.find(Chosen()), Chosen())
+    found = run(source, view.code(view.find(Chosen()), Chosen()))
+    assert shown["prediction"].tolist()[3] == ""
+    assert found["sample"].tolist() == [0, 1, 2, 4, 5]
+    known = shown[shown["prediction"] != ""]
+    assert found["wrong"].tolist() == known["wrong"].tolist()
+    assert found["prediction"].astype(str).tolist() == known["prediction"].tolist()
+
+
+def test_of_one_sequence_the_python_gives_the_table_too():
+    net = Net(lambda net, x: net.fc(net.lstm(x)[0][:, -1]), lstm=nn.LSTM(3, 4, batch_first=True), fc=nn.Linear(4, 2))
+    scope = sq.Scope(net)
+    X = scope.sequences(series(1)[0])
+    source = source_of(scope, X)
+    view = seen(source)
+    given = {"scope": scope, "X": X}
+    exec(source.opening + "\n" + view.code(view.find(Chosen()), Chosen()), given)
+    assert given["table"]["score"].tolist() == pytest.approx(view.table(view.find(Chosen()), Chosen())["score"].tolist())
+
+
 @pytest.mark.parametrize("n_outputs", [1, 2])
 def test_the_python_of_outputs_with_steps_takes_the_last_of_each_sample(n_outputs):
     net = Net(lambda net, x: net.fc(net.lstm(x)[0]), lstm=nn.LSTM(3, 4, batch_first=True), fc=nn.Linear(4, n_outputs))
@@ -402,12 +432,12 @@ def test_arrows_go_from_a_sample_that_is_filtered_away_to_those_that_are_listed(
     page.template()
     order = listed(vowels, only="wrong", sort="-score")
     assert 2 not in order
-    page._pressed("sample+1:1")
+    page._pressed("1:0")
     assert page.selection.chosen.sample == order[0]
-    page._pressed("sample+1:2")
+    page._pressed("2:0")
     assert page.selection.chosen.sample == order[1]
     page.selection.choose(sample=2)
-    page._pressed("sample-1:3")
+    page._pressed("1:0")
     assert page.selection.chosen.sample == order[-1]
 
 

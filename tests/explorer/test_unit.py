@@ -1,5 +1,6 @@
 """One unit over the whole data set: its report, what drives it, and the way from a window to its sample."""
 
+import re
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -181,3 +182,13 @@ def test_from_the_page_of_a_unit_to_the_sample(page, served, vowels):
         "() => /sample=\\d+/.test(location.search) && /stop=\\d+/.test(location.search) && !/view=unit/.test(location.search)"
     )
     page.get_by_text("Stretch:").wait_for()
+
+
+def test_titles_of_windows_stand_side_by_side_whatever_the_labels_are(vowels):
+    values = np.linspace(-1.7715497575913886, 2, len(vowels))
+    drawn = shown(source_of(vowels.scope, sq.Sequences(list(vowels.X), labels=values)), unit=17).view._windows
+    titles = [text.splitlines()[0] for text in drawn.titles.data["text"]]
+    assert all(re.fullmatch(r"sample \d+ \(-?[\d.e-]{1,10}\)", title) for title in titles)
+    long = np.where(vowels.labels.astype(int) > 4, "somebody who speaks low", "somebody who speaks high")
+    drawn = shown(source_of(vowels.scope, sq.Sequences(list(vowels.X), labels=long)), unit=17).view._windows
+    assert {len(text.splitlines()[0]) for text in drawn.titles.data["text"]} == {20}

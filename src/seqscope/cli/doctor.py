@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from seqscope._version import __version__
 from seqscope.cli import voice
-from seqscope.cli.writing import JsonOption
+from seqscope.cli.writing import JsonOption, QuietOption
 from seqscope.engines import devices
 
 # What every command needs, and what extras bring, in the order in which they are told.
@@ -51,7 +51,7 @@ class Extra:
         return f"pip install 'seqscope[{self.name}]'"
 
 
-def doctor(json: JsonOption = False) -> None:
+def doctor(json: JsonOption = False, quiet: QuietOption = False) -> None:
     """What is installed here: versions, backends, devices, and what each extra of seqscope would add."""
     packages = {name: _version(name) for name in (*_NEEDED, *_OPTIONAL)}
     found, extras = devices.survey(), _extras()

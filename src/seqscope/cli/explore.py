@@ -90,6 +90,7 @@ def _source(model: ModelGiven, data: str | None, made_from: str | None, *, quiet
     if made_from is not None:
         raise typer.BadParameter("--model is the model of a recording: a model that runs stands alone, as in seqscope explore MODEL DATA")
     if data is None:
+        model.scope()  # what is no model is said first
         raise typer.BadParameter("a model needs data to run on: seqscope explore MODEL DATA")
     code = {"scope": f"scope = {model.code}", "X": code_of(data)}
     return source_of(model.scope(), read_data(data), code=code, progress=False if quiet else None)

@@ -16,6 +16,7 @@ from seqscope.cli.as_json import plain
 from seqscope.cli.model import ModelGiven, takes_model
 from seqscope.cli.options import SampleAloneOption
 from seqscope.cli.reading import STDIN, read_sequences
+from seqscope.cli.writing import QuietOption
 from seqscope.errors import DataError
 from seqscope.scope import Scope
 from seqscope.stream import Step, Stream
@@ -51,6 +52,7 @@ def stream(
         typer.Option("--state", metavar="NAME", help="A state to write (h, c, i, ...), as often as there are; default: all of them."),
     ] = None,
     sample: SampleAloneOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Take one step after the other, and write the output and the states after each as a line of JSON.
 

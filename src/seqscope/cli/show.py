@@ -11,7 +11,7 @@ from seqscope.cli import voice
 from seqscope.cli.layers import json_of
 from seqscope.cli.options import ForceOption, FrameworkOption
 from seqscope.cli.pictures import draw_without_screen
-from seqscope.cli.writing import JsonOption
+from seqscope.cli.writing import JsonOption, QuietOption
 
 
 def demo(
@@ -19,6 +19,7 @@ def demo(
     framework: FrameworkOption = "torch",
     json: JsonOption = False,
     force: ForceOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Look at what a shipped LSTM does with a spoken vowel: pictures, and one page that holds them all."""
     draw_without_screen()

@@ -58,6 +58,19 @@ class Source(ABC):
         self._check_there(sample)
         return self.kept.get(("input", sample), lambda: self.inputs()[sample])  # type: ignore[no-any-return]
 
+    def input_or_none(self, sample: int) -> xr.DataArray | None:
+        """The input of a sample; None where it is not known, and where a damaged store has lost it: the rest is still looked at.
+
+        Raises
+        ------
+        SampleError
+            As of `input`.
+        """
+        try:
+            return self.input(sample)
+        except DataError:
+            return None
+
     def inputs(self) -> Sequences:
         """All inputs.
 
@@ -207,6 +220,14 @@ class Source(ABC):
         """The names of the model's outputs; none where they can't be told."""
         found = self._known_predictions()
         return [] if found is None else [str(name) for name in found.coords[OUTPUT].values]
+
+    @cached_property
+    def classes(self) -> np.ndarray | None:
+        """The class of each sample, whatever the outputs are called; None where labels are values, are not all known or are one."""
+        labels = self.labels
+        if labels is None or bool(pd.isna(labels).any()) or len(np.unique(labels)) < 2:
+            return None
+        return None if labels.dtype.kind == "f" and (labels != np.round(labels)).any() else labels
 
     @property
     def is_classified(self) -> bool:

@@ -93,7 +93,7 @@ class Frame:
             return
         self._found = found
         self.view.show(found, chosen)
-        self._code.object = _code_html(self.view.code(found, chosen))
+        self._code.object = _code_html(self.view.source.opening, self.view.code(found, chosen))
         self._tell("", "")
 
     def _tried(self, work: Callable[[], Any]) -> bool:
@@ -152,6 +152,8 @@ class Frame:
         return file
 
 
-def _code_html(code: str) -> str:
-    copy = '<button class="sq-copy" type="button" title="Copy this Python">Copy</button>'
-    return f'<div class="sq-line"><pre class="sq-python" tabindex="0"><code>{escape(code)}</code></pre>{copy}</div>'
+def _code_html(opening: str, code: str) -> str:
+    """The lines that make the view; who copies them gets those before them that open what it is about."""
+    copy = '<button class="sq-copy" type="button" title="Copy this Python, with the lines that open what it is about">Copy</button>'
+    before = f'<pre class="sq-opening" hidden>{escape(opening)}\n</pre>'
+    return f'<div class="sq-line">{before}<pre class="sq-python" tabindex="0"><code>{escape(code)}</code></pre>{copy}</div>'

@@ -51,7 +51,9 @@ def source_of(
     live = given if isinstance(given, Scope) else Scope(_known(given))
     if X is None:
         raise DataError("A model was given without data: say what it is to run on, as in explore(scope, X).")
-    return Live(live, _several(live, data), name=_named(live), opening=_code_of_model(given, X, code or {}), progress=progress)
+    sequences = live.sequences(data)
+    opening = _code_of_model(given, X, sequences, code or {})
+    return Live(live, _several(sequences), name=_named(live), opening=opening, progress=progress)
 
 
 # A live model
@@ -64,9 +66,8 @@ def _known(given: Any) -> Any:
     return given
 
 
-def _several(scope: Scope, X: Any) -> Sequences:
-    """The data as the model takes it; one sequence is a data set of one."""
-    sequences = scope.sequences(X)
+def _several(sequences: Sequences) -> Sequences:
+    """One sequence is a data set of one."""
     return sequences[[0]] if sequences.single else sequences
 
 
@@ -74,12 +75,13 @@ def _named(scope: Scope) -> str:
     return repr(scope).removeprefix("Scope of ").partition(":")[0]
 
 
-def _code_of_model(given: Any, X: Any, said: Mapping[str, str]) -> str:
+def _code_of_model(given: Any, X: Any, sequences: Sequences, said: Mapping[str, str]) -> str:
     """What is known of the Python that made them: a path is said, an object is left to the person."""
     made = "# scope: as it was given to sq.explore" if isinstance(given, Scope) else "# scope: sq.Scope of the model given to sq.explore"
     if isinstance(given, str | os.PathLike):
         made = f"scope = sq.Scope({str(given)!r})"
-    return _lines(said.get("scope", made), said.get("X", _code_of_data(X, "scope.sequences({})")))
+    several = ["X = X[[0]]  # one sequence, looked at as a data set of one"] if sequences.single else []
+    return _lines(said.get("scope", made), said.get("X", _code_of_data(X, "scope.sequences({})")), *several)
 
 
 def _code_of_data(X: Any, taken: str) -> str:
@@ -145,8 +147,7 @@ def _inputs_of(recording: Recording, X: Any, scope: Scope | None) -> Sequences |
     kept = recording.inputs if _has_inputs(recording) else None
     if X is None:
         return kept
-    given = _several(scope, X) if scope is not None else as_sequences(X)
-    given = given[[0]] if given.single else given
+    given = _several(as_sequences(X) if scope is None else scope.sequences(X))
     if len(given) != len(recording) or (given.lengths != recording.lengths).any():
         raise DataError(f"The data is not what '{recording.name}' was recorded from: {given.describe()}, and {recording!r}.")
     return given if kept is None else kept

@@ -19,7 +19,7 @@ def ordered(source: Source, chosen: Chosen, values: xr.DataArray) -> np.ndarray:
     """The position of the unit of each row, from the top: int array (row,). Kept for all who look."""
     if chosen.order in ("peak", "cluster") and values.sizes[UNIT] > 1:
         return source.once(_order_key(chosen), lambda: _by_values(values, chosen.order))  # type: ignore[no-any-return]
-    if chosen.order == "selectivity" and source.is_classified:
+    if chosen.order == "selectivity" and source.classes is not None:
         told = selectivity(source, chosen.layer, chosen.state)
         return np.argsort(-np.abs(told - 0.5).max(axis=1), kind="stable")
     return np.arange(values.sizes[UNIT])
@@ -28,7 +28,7 @@ def ordered(source: Source, chosen: Chosen, values: xr.DataArray) -> np.ndarray:
 def takes_long(source: Source, chosen: Chosen) -> bool:
     """Whether units are put in order from all samples, or so many that it takes a while; once it is done it takes no time."""
     if chosen.order == "selectivity":
-        return source.is_classified and _selectivity_key(chosen.layer, chosen.state) not in source.kept
+        return source.classes is not None and _selectivity_key(chosen.layer, chosen.state) not in source.kept
     is_large = chosen.order == "cluster" and len(source.layer(chosen.layer).units_of(chosen.state)) > _MANY
     return is_large and _order_key(chosen) not in source.kept
 
@@ -59,7 +59,7 @@ def _selectivity_key(layer: str, state: str) -> tuple[str, str, str]:
 
 
 def _selectivity(source: Source, layer: str, state: str) -> np.ndarray:
-    found = summary(source.whole(layer, state), source.labels, duplicate=None)["selectivity"]
+    found = summary(source.whole(layer, state), source.classes, duplicate=None)["selectivity"]
     return np.asarray(found.transpose(UNIT, LABEL).fillna(0.5).values)
 
 

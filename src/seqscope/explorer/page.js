@@ -18,6 +18,7 @@
     }
     say(what + " copied");
   };
+  const pythonOf = (line) => [...line.querySelectorAll(".sq-opening, .sq-python")].map((part) => part.textContent).join("");
   const themed = (name) => {
     const address = new URL(location.href);
     address.searchParams.set("theme", name);
@@ -36,12 +37,12 @@
     for (const part of event.composedPath()) {
       if (!(part instanceof HTMLElement)) continue;
       if (part.dataset.do in actions) return actions[part.dataset.do]();
-      if (part.classList.contains("sq-copy")) return copy(part.parentNode.querySelector(".sq-python").textContent, "Python");
+      if (part.classList.contains("sq-copy")) return copy(pythonOf(part.parentNode), "Python");
     }
   });
 
-  const KEYS = { ArrowUp: "sample-1", ArrowDown: "sample+1", ArrowLeft: "unit-1", ArrowRight: "unit+1" };
-  let presses = 0;
+  const KEYS = { ArrowUp: ["sample", -1], ArrowDown: ["sample", 1], ArrowLeft: ["unit", -1], ArrowRight: ["unit", 1] };
+  const stepped = { sample: 0, unit: 0 };  // in all, so that nothing is lost where several presses arrive as one
   const typing = (event) => event.composedPath().some((part) => part instanceof HTMLElement
     && (["INPUT", "TEXTAREA", "SELECT"].includes(part.tagName) || part.isContentEditable || part.getAttribute("role") === "tab"));
   document.addEventListener("keydown", (event) => {
@@ -51,7 +52,8 @@
     const keys = window.Bokeh && Bokeh.documents.length && Bokeh.documents[0].get_model_by_name("keys");
     if (!keys) return;
     event.preventDefault();
-    presses += 1;
-    keys.value = KEYS[event.key] + ":" + presses;
+    const [field, step] = KEYS[event.key];
+    stepped[field] += step;
+    keys.value = stepped.sample + ":" + stepped.unit;
   });
 })();

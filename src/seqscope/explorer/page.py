@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from html import escape
@@ -28,6 +29,7 @@ from seqscope.explorer.views.view import Stage, View
 from seqscope.explorer.views.why import explaining
 from seqscope.labelled import STATE_NAMES
 
+_PRESSED = re.compile(r"(-?[0-9]{1,9}):(-?[0-9]{1,9})")
 # Threads in which slow views find their numbers, over all people who look.
 _WORKERS = 2
 
@@ -195,6 +197,7 @@ class Page:
         self._main = {kind.name: Frame(kind(self._stage), workers(), document) for kind in _there(MAIN, source)}
         self._controls = Controls(source, selection)
         self._keys = pn.widgets.TextInput(visible=False)
+        self._steps = (0, 0)
         self._keys.param.watch(lambda event: self._pressed(event.new), "value")
         self._told = pn.pane.HTML("", css_classes=["sq-told", "sq-failed"], sizing_mode="stretch_width", visible=False, margin=0)
         self._tabs = self._tabs_of(self._main, selection.chosen.view)
@@ -263,7 +266,7 @@ class Page:
         """Bring the whole of a sample into sight."""
         chosen = self.selection.chosen
         try:
-            shown = self.source.input(chosen.sample)
+            shown = self.source.input_or_none(chosen.sample)
             edges = Clock(self.source.values(chosen.layer, chosen.state, chosen.sample) if shown is None else shown).edges
         except SeqscopeError as error:
             self.tell([error.message])
@@ -284,13 +287,15 @@ class Page:
         self.tell(wrong)
 
     def _pressed(self, said: str) -> None:
-        """A key, as page.js says it: "sample+1:3" (the number makes each press a new value)."""
-        what, _, _ = said.partition(":")
-        field, step = what[:-2], what[-2:]
-        if field not in ("sample", "unit") or step not in ("+1", "-1"):
+        """Keys, as page.js says them: "3:-1", three samples on and one unit back in all since the page was opened."""
+        told = _PRESSED.fullmatch(said)
+        if told is None:
             return
+        before, self._steps = self._steps, (int(told[1]), int(told[2]))
         try:
-            self.selection.choose(**self._stepped(field, int(step)))
+            for field, last, now in zip(("sample", "unit"), before, self._steps, strict=True):
+                if now != last:
+                    self.selection.choose(**self._stepped(field, now - last))
         except SeqscopeError as error:
             self.tell([error.message])
 
@@ -341,7 +346,7 @@ class Controls:
         return {called(state): state for state in self._source.layer(chosen.layer).states}
 
     def _orders(self) -> list[str]:
-        return [name for name in chosen_by.ORDERS if name != "selectivity" or self._source.is_classified]
+        return [name for name in chosen_by.ORDERS if name != "selectivity" or self._source.classes is not None]
 
     def _chose(self, name: str, value: Any) -> None:
         if self._filling or value is None:

@@ -14,6 +14,7 @@ from seqscope.explorer.figures.clock import Clock
 from seqscope.explorer.figures.pictures import MOST_ROWS, columns_of, groups, over, thinned
 from seqscope.explorer.figures.timed import put_clock, timed
 from seqscope.explorer.theme import Look
+from seqscope.explorer.words import short
 from seqscope.labelled import STEP, TIME
 from seqscope.plot.attribution_parts import BEHIND_BLACK, Scale
 from seqscope.plot.attribution_styles import INK
@@ -100,7 +101,7 @@ class Lanes:
 
     def _name_lanes(self, lanes: Sequence[str], axis: str) -> None:
         every = -(-len(lanes) // _MOST_NAMED)
-        named = {len(lanes) - 0.5 - place: _short(lanes[place]) for place in range(0, len(lanes), every)}
+        named = {len(lanes) - 0.5 - place: short(lanes[place], _LETTERS) for place in range(0, len(lanes), every)}
         shown = {} if lanes == [_NO_ROWS] else named
         self.plot.yaxis.update(ticker=FixedTicker(ticks=list(shown)), major_label_overrides=shown, axis_label=axis)
         self.plot.y_range.update(start=0, end=len(lanes))
@@ -109,10 +110,6 @@ class Lanes:
         """Mark a stretch of time."""
         left, right = ends or (0.0, 0.0)
         self._brushed.update(left=left, right=right, visible=ends is not None)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…"
 
 
 def _names(array: xr.DataArray, dim: str) -> list[str]:

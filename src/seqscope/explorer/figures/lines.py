@@ -13,6 +13,7 @@ from seqscope.explorer.figures.pictures import thinned
 from seqscope.explorer.figures.sight import follow
 from seqscope.explorer.figures.timed import put_clock, timed
 from seqscope.explorer.theme import Look
+from seqscope.explorer.words import short
 
 DASHES = ("solid", "dashed", "dotted", "dotdash")
 # The letters of a name that there is room for beside a figure.
@@ -105,7 +106,7 @@ class Lines:
             "color": colors,
             "dash": [dash for _, dash in looks],
             "name": self._names,
-            "short": [_short(name) for name in self._names],
+            "short": [short(name, _LETTERS) for name in self._names],
         }
         self._points.data = _alone(clock.at, self._rows, colors, self._names)
 
@@ -119,10 +120,6 @@ def _alone(times: np.ndarray, rows: np.ndarray, colors: list[str], names: list[s
             for key, value in zip(found, (times[place], row[place], color, name), strict=True):
                 found[key].append(value)
     return found
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…"
 
 
 def _tooltips(*, is_dated: bool) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from seqscope.explorer.figures.clock import Clock
 from seqscope.explorer.figures.lines import DASHES
 from seqscope.explorer.figures.timed import put_clock, timed
 from seqscope.explorer.theme import Look
+from seqscope.explorer.words import short
 from seqscope.labelled import TIME, UNIT
 
 # The outputs that have a line: of more, those that the model says at the end with the highest values.
@@ -152,8 +153,7 @@ class Outputs:
             line.visible = dot.visible = place < len(names)
             if place < len(names):
                 dot.name = names[place]
-                short = names[place] if len(names[place]) <= _LETTERS else names[place][: _LETTERS - 1] + "…"
-                items.append(LegendItem(label={"value": short}, renderers=[line]))
+                items.append(LegendItem(label={"value": short(names[place], _LETTERS)}, renderers=[line]))
         self._legend.items = items
 
 

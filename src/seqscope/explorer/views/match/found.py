@@ -11,6 +11,7 @@ import xarray as xr
 
 from seqscope import units
 from seqscope.errors import SeqscopeError
+from seqscope.explorer import words
 from seqscope.explorer.figures.clock import Clock
 from seqscope.explorer.selection import Chosen
 from seqscope.explorer.source import Source
@@ -183,9 +184,13 @@ def _cut(source: Source, chosen: Chosen, stretch: Stretch, selected: np.ndarray)
 def _titles(source: Source, query: Stretch, stretches: list[Stretch], result: xr.Dataset) -> list[str]:
     def said(stretch: Stretch) -> str:
         row = source.samples.iloc[stretch.sample]
-        label = f" ({row[LABEL]})" if LABEL in row else ""
+        label = f" ({words.said(row[LABEL])})" if LABEL in row else ""
         last = stretch.stop - 1
-        return f"sample {row[SAMPLE]}{label}\n" + (f"step {last}" if last == stretch.start else f"{stretch.start} to {last}")
+        return (
+            words.short(f"sample {row[SAMPLE]}{label}", words.TITLE)
+            + "\n"
+            + (f"step {last}" if last == stretch.start else f"{stretch.start} to {last}")
+        )
 
     scores = result["score"].values.tolist()
     best = [f"{rank}: {said(stretch)}, {scores[rank - 1]:.2f}" for rank, stretch in enumerate(stretches[:DRAWN], 1)]

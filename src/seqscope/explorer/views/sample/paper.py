@@ -24,7 +24,7 @@ def code_of(source: Source, found: Found, chosen: Chosen) -> str:
     values = source.code(chosen.layer, chosen.state, chosen.sample)
     sort = f', sort="{chosen.order}"' if _is_sorted(chosen) else ""
     lines = []
-    if chosen.order == "selectivity" and source.is_classified:
+    if chosen.order == "selectivity" and source.classes is not None:
         lines, values = _by_selectivity(source, chosen, values), "values.isel({values.dims[-1]: order})"
     above = f"X[{chosen.sample}], " if _has_channels(found) else ""
     lines.append(f"sq.plot.{'activations' if above else 'heatmap'}({above}{values}{sort})")

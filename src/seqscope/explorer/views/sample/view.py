@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from panel.viewable import Viewable
 
 from seqscope.errors import DataError
+from seqscope.explorer import words
 from seqscope.explorer.figures import Heatmap
 from seqscope.explorer.ordering import limits_of, ordered, takes_long
 from seqscope.explorer.selection import Chosen
@@ -108,7 +109,11 @@ class Sample(View):
             )
         order = ordered(self.source, chosen, values)
         return Found(
-            self.source.input(chosen.sample), values, order, limits_of(self.source, chosen, values), lines_of(self.source, chosen, values)
+            self.source.input_or_none(chosen.sample),
+            values,
+            order,
+            limits_of(self.source, chosen, values),
+            lines_of(self.source, chosen, values),
         )
 
     def show(self, found: Found, chosen: Chosen) -> None:
@@ -146,11 +151,13 @@ class Sample(View):
         """The sample in words."""
         row = {name: column.iloc[chosen.sample] for name, column in self.source.samples.items()}  # as a row numbers become floats
         parts = [f"{row['length']} step" + ("s" if row["length"] != 1 else "")]
-        parts += [f"labelled {row[LABEL]}"] if LABEL in row else []
+        parts += [f"labelled {words.said(row[LABEL])}"] if LABEL in row else []
         parts += [f"taken for {row['prediction']} ({row['score']:.3f})"] if row.get("prediction", "") != "" else []
         said = f"<b>Sample {escape(str(row['sample']))}</b>: {escape(', '.join(parts))}."
         if chosen.start < chosen.stop <= len(found.unit.clock.at):
             said += f" Stretch: {escape(found.unit.clock.said(chosen.start, chosen.stop))}."
+        if found.input is None and self.source.X is not None:
+            said += " Its input is not in the store any more: recording.verify() says what is lost."
         if found.input is not None and STEP in found.values.dims and style.clock(found.values, STEP) == STEP:
             said += " Where in the input's time the steps of this layer lie is not known: they are counted from 0."
         return said

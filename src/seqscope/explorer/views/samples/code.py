@@ -7,7 +7,7 @@ from seqscope.explorer.selection import Chosen
 from seqscope.explorer.source import Recorded
 from seqscope.explorer.views.samples import listing, ranges
 from seqscope.explorer.views.samples.listing import PREDICTION, SCORE, WRONG
-from seqscope.labelled import LABEL, OUTPUT_TIME, SAMPLE
+from seqscope.labelled import LABEL, OUTPUT, OUTPUT_TIME, SAMPLE
 
 # Stretches of positions, chosen on the map, that still make a line of Python.
 _MOST_STRETCHES = 40
@@ -24,10 +24,12 @@ def _predicted(source: Source) -> list[str]:
     if OUTPUT_TIME in source.predictions().dims:
         lines.append('found = found.isel(output_time=found.notnull().any("output").sum("output_time") - 1)  # the last step of each')
     if samples[SCORE].isna().any():
-        lines.append('found = found.dropna("sample", how="all")  # those that are recorded')
+        lines.append('found = found.dropna("sample")  # those that have a prediction')
     if PREDICTION not in samples:
         return [*lines, 'table = found.isel(output=0, drop=True).to_dataframe("score").reset_index()']
-    lines.append('table = found.idxmax("output").to_dataframe("prediction").reset_index()')
+    # xarray gives numbers as floats here, since it may have to say NaN
+    numbers = ".astype(int)" if source.predictions().coords[OUTPUT].dtype.kind in "iu" else ""
+    lines.append(f'table = found.idxmax("output"){numbers}.to_dataframe("prediction").reset_index()')
     lines.append('table["score"] = found.max("output").values')
     if WRONG in samples:
         lines.append('table["wrong"] = table["label"].astype(str) != table["prediction"].astype(str)')

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
@@ -11,10 +9,11 @@ from seqscope.errors import DataError, nearest, quoted
 from seqscope.explorer.any_source import Source
 from seqscope.explorer.selection import Chosen
 from seqscope.explorer.views.samples import ranges
+from seqscope.explorer.words import said
 from seqscope.judged import PREDICTION, SCORE, WRONG
 from seqscope.labelled import LABEL, SAMPLE
 
-__all__ = ["FIELDS", "MOST_CLASSES", "ONLY", "PREDICTION", "SCORE", "SEARCHED", "WRONG"]
+__all__ = ["FIELDS", "MOST_CLASSES", "ONLY", "PREDICTION", "SCORE", "SEARCHED", "WRONG", "said"]
 # What may be filtered for besides a class.
 ONLY = ("", WRONG)
 # The fields of a selection on which the list depends.
@@ -113,13 +112,6 @@ def natural(name: str) -> tuple[int, float, str]:
         return (0, float(name), name)
     except ValueError:
         return (1, 0.0, name.lower())
-
-
-def said(value: Any) -> str:
-    """A label, a number or an id as the table has it."""
-    if isinstance(value, float | np.floating):
-        return "" if np.isnan(value) else f"{value:.4g}"
-    return "" if value is None or value is pd.NaT else str(value)
 
 
 # Classes

@@ -6,7 +6,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from seqscope import units
@@ -66,7 +65,7 @@ def find_unit(source: Source, chosen: Chosen) -> Found:
     position, label = chosen.unit, source.layer(chosen.layer).units_of(chosen.state)[chosen.unit]
     unknown: list[str] = []
     report = source.once(("report", *place), lambda: _report(source, chosen, whole)).isel({UNIT: [position]})
-    if labels_of(source) is None:
+    if source.classes is None:
         unknown.append("Which classes it tells apart is not known: there are no labels, or they are no classes.")
     followed, n_followed, windows, steps = None, 0, None, None
     if source.X is None:
@@ -81,14 +80,6 @@ def find_unit(source: Source, chosen: Chosen) -> Found:
             unknown.append(f"What it follows and what drives it is not known. {error.message}")
     edges, counts = source.once(("histogram", *place, position), lambda: histogram(whole, position, report))
     return Found(label, report, followed, n_followed, len(source), edges, counts, windows, steps, unknown)
-
-
-def labels_of(source: Source) -> np.ndarray | None:
-    """The classes of the samples; None where there are none."""
-    labels = source.labels
-    if labels is None or bool(pd.isna(labels).any()) or len(np.unique(labels)) < 2:
-        return None
-    return None if labels.dtype.kind == "f" and (labels != np.round(labels)).any() else labels
 
 
 def gates_of(source: Source, chosen: Chosen) -> xr.Dataset | None:
@@ -108,7 +99,7 @@ def n_first(source: Source, whole: xr.DataArray) -> int:
 
 
 def _report(source: Source, chosen: Chosen, whole: xr.DataArray) -> xr.Dataset:
-    labels, states = labels_of(source), gates_of(source, chosen)
+    labels, states = source.classes, gates_of(source, chosen)
     if states is None or not _fit(whole, states):
         return units.summary(whole, labels)
     return units.summary(whole, labels, states=states)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from seqscope import plot
 from seqscope.explorer.selection import Chosen
 from seqscope.explorer.source import Live, Source
-from seqscope.explorer.views.unit.found import Found, K, gates_of, labels_of
+from seqscope.explorer.views.unit.found import Found, K, gates_of
 from seqscope.labelled import GATE, LABEL, STATE_NAMES
 
 
@@ -82,7 +82,7 @@ def table_of(found: Found) -> pd.DataFrame:
 def code_of(source: Source, found: Found, chosen: Chosen) -> str:
     """The lines that give the report and the windows, and draw them."""
     is_live = isinstance(source, Live)
-    labels = ("X.labels" if is_live else "recording.labels") if labels_of(source) is not None else "None"
+    labels = ("X.labels" if is_live else "recording.labels") if source.classes is not None else "None"
     way = chosen.state.partition(".")[2]
     values = source.code(chosen.layer, chosen.state, None)
     drop = '.drop_vars("direction")' if way else ""

@@ -13,6 +13,7 @@ from bokeh.events import Tap
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, LinearColorMapper, Range1d
 from bokeh.plotting import figure
 
+from seqscope.explorer import words
 from seqscope.explorer.figures import Lines
 from seqscope.explorer.figures.lines import DASHES
 from seqscope.explorer.figures.pictures import aggregated
@@ -173,5 +174,6 @@ def _put_ends(ends: Range1d, values: np.ndarray, room: float) -> float:
 
 def _said(window: xr.Dataset) -> str:
     """Which sample a window is of, its class, and how high the unit is."""
-    label = f" ({window[LABEL].item()})" if LABEL in window.variables else ""
-    return f"sample {window[SAMPLE].item()}{label}\n{window['score'].item():.3g} at step {window['peak'].item()}"
+    label = f" ({words.said(window[LABEL].item())})" if LABEL in window.variables else ""
+    title = words.short(f"sample {window[SAMPLE].item()}{label}", words.TITLE)
+    return f"{title}\n{window['score'].item():.3g} at step {window['peak'].item()}"
