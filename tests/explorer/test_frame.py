@@ -1,6 +1,7 @@
 """What stands around a view: when it is made, kept up and left alone, and what is said where it fails."""
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pandas as pd
 import panel as pn
@@ -61,7 +62,7 @@ def selection():
 
 @pytest.fixture
 def view(selection):
-    return Echo(Stage(None, selection, LIGHT, Range1d()))
+    return Echo(Stage(SimpleNamespace(opening="X = 1 < 2"), selection, LIGHT, Range1d()))
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_what_comes_late_is_dropped(frame, view, selection):
 
 def test_the_python_is_shown_as_text(frame, selection):
     frame.see(True)
-    assert "X[0] &lt; 1" in frame._code.object
+    assert frame._code.object.index("X = 1 &lt; 2") < frame._code.object.index("X[0] &lt; 1")
 
 
 def test_files_hold_what_is_seen(frame, selection):
